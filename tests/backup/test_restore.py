@@ -17,6 +17,7 @@ from slipway_jobs.sales.etl import EtlOptions, etl
 from slipway_jobs.settings import Settings
 
 from tests.support.postgresql import PostgresServer, postgresql_server
+from tests.support.processes import START_SECONDS
 
 FILES = Path(__file__).parents[2] / "charts" / "slipway" / "files"
 DATABASES = ("slipway", "mlflow", "identity")
@@ -124,7 +125,7 @@ class Platform:
         }
         command = ["bash", "-o", "pipefail", str(FILES / script)]
         return subprocess.run(
-            command, env=given, capture_output=True, text=True, check=False, timeout=120
+            command, env=given, capture_output=True, text=True, check=False, timeout=START_SECONDS
         )
 
     def backup(self) -> Path:

@@ -12,11 +12,11 @@ from slipway_local.standin.kubelet import Backoff, Crash, Image, Kubelet, Kubele
 from slipway_local.standin.local_cluster import LocalCluster
 
 from tests.cluster.manifests import IMAGE
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS, until
 
 IMAGES = {IMAGE: Image(Path(sys.executable).parent)}
 QUICK = KubeletOptions(
-    backoff=Backoff(first=0.2, longest=2, reset_after=5), turn_seconds=0.1, log_bytes=64 * 1024
+    backoff=Backoff(first=0.2, longest=2, reset_after=600), turn_seconds=0.1, log_bytes=64 * 1024
 )
 
 
@@ -48,13 +48,9 @@ class Machine:
         if self._thread:
             self._thread.join()
 
-    def service(
-        self, name: str, holds: Callable[[Manifest], object], seconds: float = 30
-    ) -> Manifest:
+    def service(self, name: str, holds: Callable[[Manifest], object]) -> Manifest:
         """Return the InferenceService's status once the condition holds."""
-        return until(
-            lambda: self.cluster.get(INFERENCE_SERVICE, name).get("status", {}), holds, seconds
-        )
+        return until(lambda: self.cluster.get(INFERENCE_SERVICE, name).get("status", {}), holds)
 
     def url_of_ready(self, name: str) -> str:
         return str(self.service(name, is_ready)["address"]["url"])
@@ -68,5 +64,5 @@ def is_ready(status: Manifest) -> bool:
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
         return str(answer.read().decode())

@@ -29,7 +29,8 @@ from tests.cluster.manifests import (
     service,
     storage,
 )
-from tests.support.waiting import until
+from tests.support.processes import START_SECONDS
+from tests.support.waiting import SECONDS, until
 
 
 def condition(manifest: Manifest, kind: str) -> Manifest | None:
@@ -37,11 +38,11 @@ def condition(manifest: Manifest, kind: str) -> Manifest | None:
     return next((each for each in every if each["type"] == kind and each["status"] == "True"), None)
 
 
-def finished_job(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
+def finished_job(cluster: Cluster, name: str) -> Manifest:
     return until(
         lambda: cluster.get(JOB, name),
         lambda seen: condition(seen, "Complete") or condition(seen, "Failed"),
-        seconds,
+        START_SECONDS,
     )
 
 
@@ -194,7 +195,16 @@ def test_a_watch_yields_existing_objects_and_changes(cluster: Cluster) -> None:
     events: list[WatchEvent] = []
 
     def watch() -> None:
-        events.extend(cluster.watch(MODEL, timeout=3))
+        for event in cluster.watch(MODEL, timeout=SECONDS):
+            events.append(event)
+            names = {each.object["metadata"]["name"]: each for each in events}
+            heart, digits = names.get("heart"), names.get("digits")
+            if (
+                digits
+                and digits.object["spec"].get("alias") == "blue"
+                and (heart is None or heart.type == "DELETED")
+            ):
+                return
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -230,7 +240,7 @@ def test_the_log_of_a_running_job_can_be_followed(cluster: Cluster) -> None:
 
 def test_a_failing_job_is_retried_within_its_limit(cluster: Cluster) -> None:
     cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
-    failed = condition(finished_job(cluster, "fail", 90), "Failed")
+    failed = condition(finished_job(cluster, "fail"), "Failed")
     assert failed
     assert failed["reason"] == "BackoffLimitExceeded"
     assert cluster.get(JOB, "fail")["status"]["failed"] == 2
@@ -260,7 +270,6 @@ def test_a_finished_job_is_deleted_after_its_ttl(cluster: Cluster) -> None:
     until(
         lambda: [each["metadata"]["name"] for each in cluster.list(JOB)],
         lambda names: "brief" not in names,
-        60,
     )
 
 
@@ -329,7 +338,7 @@ def test_dependants_are_deleted_with_their_owner(cluster: Cluster) -> None:
         lambda: cluster.get(JOB, "train-now").get("status", {}), lambda status: status.get("active")
     )
     cluster.delete(CRON_JOB, "train")
-    until(lambda: cluster.list(JOB), lambda jobs: not jobs, 60)
+    until(lambda: cluster.list(JOB), lambda jobs: not jobs)
 
 
 def test_a_template_of_a_job_cannot_be_changed(cluster: Cluster) -> None:
@@ -371,7 +380,7 @@ def test_of_two_concurrent_renewals_of_a_lease_only_one_succeeds(cluster: Cluste
 
 def test_the_pods_of_a_job_are_found_the_oldest_first(cluster: Cluster) -> None:
     cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
-    finished_job(cluster, "fail", 90)
+    finished_job(cluster, "fail")
     pods = cluster.pods(JOB, "fail")
     assert len(pods) == 2
     assert pods[0]["metadata"]["creationTimestamp"] <= pods[1]["metadata"]["creationTimestamp"]

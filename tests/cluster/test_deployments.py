@@ -56,7 +56,7 @@ def deployment(name: str, main: Manifest, pod: Manifest | None = None, **spec: A
         "spec": {
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [main], "terminationGracePeriodSeconds": 5, **(pod or {})},
+                "spec": {"containers": [main], "terminationGracePeriodSeconds": 60, **(pod or {})},
             },
             **spec,
         },

@@ -15,6 +15,7 @@ from slipway_cluster.kubernetes_cluster import KubernetesCluster
 
 from tests.cluster.manifests import model
 from tests.support.http_server import Handler, handler_server
+from tests.support.waiting import SECONDS
 
 
 class ApiServer:
@@ -99,7 +100,7 @@ def failure(status: int, message: str) -> tuple[int, Manifest]:
 
 
 def watched(cluster: KubernetesCluster, count: int) -> list[tuple[str, str]]:
-    events = cluster.watch(MODEL, timeout=20)
+    events = cluster.watch(MODEL, timeout=SECONDS)
     return [(each.type, each.object["metadata"]["name"]) for each in islice(events, count)]
 
 

@@ -18,7 +18,8 @@ from slipway_local.standin.process import MARK, ProcessId, kill_leftovers
 
 from tests.cluster.machine import IMAGES, Machine, is_ready, read
 from tests.cluster.manifests import SERVER, container, cron_job, job, runtime, service, storage
-from tests.support.waiting import until
+from tests.support.processes import START_SECONDS
+from tests.support.waiting import SECONDS, until
 
 LAUNCHER = """
 import json, pathlib, sys, threading
@@ -66,7 +67,10 @@ def pids(machine: Machine) -> list[int]:
 
 
 def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
@@ -76,7 +80,7 @@ def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
     (pid,) = pids(idle)
     launcher.kill()
     launcher.wait()
-    until(lambda: is_gone(pid), bool, 5)
+    until(lambda: is_gone(pid), bool)
 
 
 @pytest.mark.slow
@@ -91,7 +95,7 @@ def test_leftovers_of_a_killed_launcher_are_killed_at_the_next_start_and_the_ser
     launcher.wait()
     assert not is_gone(grandchild)
     idle.start()
-    until(lambda: is_gone(grandchild), bool, 10)
+    until(lambda: is_gone(grandchild), bool)
     status = idle.service(
         "heart-3", lambda seen: is_ready(seen) and seen["address"]["url"] != former
     )
@@ -199,7 +203,7 @@ def test_a_process_with_the_mark_of_a_pod_is_killed() -> None:
     until(lambda: psutil.Process(marked.pid).environ().get(MARK), bool)
     assert kill_leftovers([], ["pod-1"]) == 1
     until(lambda: is_gone(marked.pid), bool)
-    marked.wait(5)
+    marked.wait(SECONDS)
 
 
 def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(
@@ -210,7 +214,7 @@ def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(
         "open(sys.argv[1], 'a').write('x')\ntime.sleep(600)"
     )
     machine.cluster.apply(
-        job("slow", stubborn, str(tmp_path / "runs"), activeDeadlineSeconds=1, backoff_limit=3)
+        job("slow", stubborn, str(tmp_path / "runs"), activeDeadlineSeconds=5, backoff_limit=3)
     )
     (pid,) = until(lambda: pids(machine), len)
     until(lambda: is_gone(pid), bool)
@@ -309,7 +313,7 @@ def test_concurrent_writes_of_several_processes_are_not_lost(idle: Machine) -> N
         )
         for number in range(3)
     ]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(START_SECONDS) for writer in writers] == [0, 0, 0]
     versions = {each["metadata"]["resourceVersion"] for each in idle.cluster.list(MODEL)}
     assert len(versions) == 150
 
@@ -319,7 +323,7 @@ def test_another_process_sees_a_change_immediately(idle: Machine) -> None:
     watch = (
         "import sys\n"
         "from slipway_cluster import CRON_JOB, connect\n"
-        "for event in connect('local://' + sys.argv[1]).watch(CRON_JOB, timeout=20):\n"
+        "for event in connect('local://' + sys.argv[1]).watch(CRON_JOB, timeout=500):\n"
         "    print(event.type, event.object['metadata']['name'], flush=True)\n"
         "    if event.type == 'DELETED': break\n"
     )
@@ -334,7 +338,7 @@ def test_another_process_sees_a_change_immediately(idle: Machine) -> None:
         assert lines.readline() == "MODIFIED train\n"
         idle.cluster.delete(CRON_JOB, "train")
         assert lines.readline() == "DELETED train\n"
-    assert watcher.wait(10) == 0
+    assert watcher.wait(SECONDS) == 0
 
 
 def test_a_schedule_creates_jobs_and_limits_its_history(machine: Machine) -> None:

@@ -28,7 +28,7 @@ from slipway_contract.registry import Tag, digest_of
 
 from tests.cluster.manifests import cron_job
 from tests.support.http_server import http_server
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 NAME = "operator-test"
@@ -79,7 +79,7 @@ def controller(
         tmp_path / "log",
     )
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert process.wait(SECONDS) == 0, (tmp_path / "log").read_text()
     assert cluster.get(LEASE, "slipway-controller")["spec"].get("holderIdentity", "") == ""
 
 

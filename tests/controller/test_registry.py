@@ -8,6 +8,7 @@ from slipway_contract.registry import Tag
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 
 from tests.support.http_server import http_server
+from tests.support.waiting import SECONDS
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -15,7 +16,7 @@ DIGEST = "sha256:" + "ab" * 32
 def by_alias(status: int, content: bytes) -> RegisteredVersion:
     with (
         http_server(lambda *_: (status, content)) as url,
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=SECONDS) as client,
     ):
         return Registry(client).by_alias("heart", "champion")
 

@@ -17,6 +17,7 @@ import pytest
 from slipway_cluster import connect
 
 from tests.support.stack import PATIENT, RunningStack, v2
+from tests.support.waiting import SECONDS
 
 CLUSTER, NAMESPACE = "slipway", "slipway"
 ISSUER = "http://127.0.0.1:8081"
@@ -111,7 +112,8 @@ def answers(stack: KindStack, **changes: float) -> list[httpx.Response]:
         {"Authorization": f"Bearer {stack.token('user')}"},
     )
     return [
-        httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=30) for _ in range(30)
+        httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=SECONDS)
+        for _ in range(30)
     ]
 
 

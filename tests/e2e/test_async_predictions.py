@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import KindStack, kubectl, objects, ready
+from tests.support.processes import START_SECONDS
 from tests.support.stack import PATIENT, v2
 from tests.support.waiting import wait_for
 
@@ -26,7 +27,9 @@ def test_a_hundred_tasks_survive_the_loss_of_their_workers(
         tasks.append(answer.json())
         if number in (30, 60):
             kubectl("delete", "pod", "--selector", WORKER, "--force", "--grace-period=0")
-    wait_for("a worker", lambda: [pod for pod in objects("pods", WORKER) if ready(pod)], 120)
+    wait_for(
+        "a worker", lambda: [pod for pod in objects("pods", WORKER) if ready(pod)], START_SECONDS
+    )
     waiting = {task["taskId"] for task in tasks}
 
     def all_done() -> bool:
@@ -35,9 +38,9 @@ def test_a_hundred_tasks_survive_the_loss_of_their_workers(
                 waiting.discard(task)
         return not waiting
 
-    wait_for("all tasks to succeed", all_done, 240)
+    wait_for("all tasks to succeed", all_done, START_SECONDS)
     numbers = [user.get(f"/v1/tasks/{task['taskId']}").json()["requestId"] for task in tasks]
-    wait_for("each in the log, once", lambda: stack.logged(numbers) == {1: 100}, 60)
+    wait_for("each in the log, once", lambda: stack.logged(numbers) == {1: 100}, START_SECONDS)
 
 
 def test_a_file_of_rows_is_predicted_row_by_row(user: httpx.Client) -> None:
@@ -49,7 +52,7 @@ def test_a_file_of_rows_is_predicted_row_by_row(user: httpx.Client) -> None:
     )
     assert asked.status_code == 202, asked.text
     where = asked.headers["Location"]
-    batch = wait_for("the batch", lambda: ended(user, where), 240)
+    batch = wait_for("the batch", lambda: ended(user, where), START_SECONDS)
     assert (batch["state"], batch["rows"], batch["rowsFailed"]) == ("succeeded", 51, 1), batch
     found = pq.read_table(io.BytesIO(user.get(f"{where}/result").content)).to_pylist()
     assert [row["row"] for row in found] == list(range(51))

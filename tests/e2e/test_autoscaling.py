@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.conftest import NAMESPACE, KindStack, kubectl
 from tests.support.load import Load
+from tests.support.processes import START_SECONDS
 from tests.support.stack import PATIENT, v2
 from tests.support.waiting import wait_for
 
@@ -37,7 +38,7 @@ def served(pod: dict[str, Any]) -> float:
 
 def test_predictors_scale_with_the_load_and_no_request_fails(stack: KindStack) -> None:
     version = str(stack.live("heart"))
-    wait_for("one predictor at the start", lambda: len(stack.pods(version)) == 1, 300)
+    wait_for("one predictor at the start", lambda: len(stack.pods(version)) == 1, START_SECONDS)
     with Load(
         stack.url,
         stack.token("user"),
@@ -47,9 +48,11 @@ def test_predictors_scale_with_the_load_and_no_request_fails(stack: KindStack) -
         threads=8,
         seconds=400,
     ) as load:
-        wait_for("a second predictor", lambda: len(stack.pods(version)) > 1, 180)
+        wait_for("a second predictor", lambda: len(stack.pods(version)) > 1, START_SECONDS)
         shares = wait_for(
-            "a time without a change of predictors", lambda: shares_of(stack, version, load), 240
+            "a time without a change of predictors",
+            lambda: shares_of(stack, version, load),
+            START_SECONDS,
         )
     assert set(load.statuses) == {200}
     assert load.errors == []
@@ -59,7 +62,7 @@ def test_predictors_scale_with_the_load_and_no_request_fails(stack: KindStack) -
     with Load(
         stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400
     ) as light:
-        wait_for("one predictor at the end", lambda: len(stack.pods(version)) == 1, 300)
+        wait_for("one predictor at the end", lambda: len(stack.pods(version)) == 1, START_SECONDS)
     assert set(light.statuses) == {200}
     assert light.errors == []
 
@@ -68,7 +71,7 @@ def shares_of(stack: KindStack, version: str, load: Load) -> list[float] | None:
     """Return the number of the next 600 requests per predictor; None when predictors changed."""
     before = {pod["metadata"]["name"]: served(pod) for pod in stack.pods(version)}
     sent = len(load.statuses)
-    wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, 120)
+    wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, START_SECONDS)
     pods = stack.pods(version)
     if {pod["metadata"]["name"] for pod in pods} != before.keys() or len(pods) == 1:
         return None

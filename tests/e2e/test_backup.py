@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, helm, kubectl
+from tests.support.processes import START_SECONDS
 from tests.support.stack import PATIENT, v2
 from tests.support.waiting import wait_for
 
@@ -71,12 +72,12 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(
     for deployment in CONNECTED:
         kubectl("scale", "deployment", f"slipway-{deployment}", "--replicas=0")
     busy = "app.kubernetes.io/component in (gateway, worker, mlflow, identity)"
-    kubectl("wait", "--for=delete", "pod", "--selector", busy, "--timeout=120s")
+    kubectl("wait", "--for=delete", "pod", "--selector", busy, "--timeout=300s")
     run("slipway-restore", f"restore-{stamp}")
     for deployment, replicas in CONNECTED.items():
         kubectl("scale", "deployment", f"slipway-{deployment}", f"--replicas={replicas}")
     for deployment in CONNECTED:
-        kubectl("rollout", "status", "deployment", f"slipway-{deployment}", "--timeout=180s")
+        kubectl("rollout", "status", "deployment", f"slipway-{deployment}", "--timeout=300s")
 
     assert stack.logged([number]) == {1: 1}
     assert stack.sql(SALES) == sales
@@ -85,18 +86,18 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(
         "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
     ).split()
     assert databases == ["identity", "mlflow", "postgres", "slipway"]
-    wait_for("the former version to be live", lambda: stack.live("heart") == live, 180)
+    wait_for("the former version to be live", lambda: stack.live("heart") == live, START_SECONDS)
     # A new predictor needs the artifacts.
     kubectl("delete", "pod", "--selector", f"serving.kserve.io/inferenceservice=heart-{live}")
-    wait_for("a new predictor", lambda: stack.pods(str(live)), 180)
-    receipt = wait_for("the former receipt", lambda: receipt_of(user, number), 60)
+    wait_for("a new predictor", lambda: stack.pods(str(live)), START_SECONDS)
+    receipt = wait_for("the former receipt", lambda: receipt_of(user, number), START_SECONDS)
     assert receipt["version"] == live
 
 
 def run(template: str, name: str) -> None:
     """Run a Job from a template to its end; fail with its log."""
     kubectl("create", "job", name, f"--from=cronjob/{template}")
-    ended = wait_for(f"Job {name}", lambda: end_of(name), 240)
+    ended = wait_for(f"Job {name}", lambda: end_of(name), START_SECONDS)
     assert ended == "Complete", kubectl("logs", f"job/{name}").stdout
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.documents import PAGES, ROOT, Block, blocks, run, workplace
 from tests.e2e.conftest import NAMESPACE, KindStack, objects
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -76,7 +77,7 @@ def test_a_command_of_a_failure_page_is_valid(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     accepted = (
         done.returncode == 0

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, kubectl, objects
+from tests.support.processes import START_SECONDS
 from tests.support.waiting import wait_for
 
 
@@ -40,7 +41,7 @@ def test_a_version_logged_by_hand_serves_after_kubectl_apply(
     }
     kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
     try:
-        wait_for("the Model to be Ready", lambda: stack.live("by-hand"), 240)
+        wait_for("the Model to be Ready", lambda: stack.live("by-hand"), START_SECONDS)
         body = {"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
         answer = wait_for(
             "a prediction", lambda: good(user.post("/v2/models/by-hand/infer", json=body))
@@ -55,7 +56,7 @@ def test_a_version_logged_by_hand_serves_after_kubectl_apply(
     wait_for(
         "the end of its predictors",
         lambda: not objects("inferenceservices", "slipway.dev/model=by-hand"),
-        120,
+        START_SECONDS,
     )
 
 

@@ -3,8 +3,9 @@
 import httpx
 
 from tests.e2e.conftest import KindStack, kubectl
+from tests.support.processes import START_SECONDS
 from tests.support.stack import PATIENT, v2
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 def test_from_a_training_job_to_a_monitored_prediction(
@@ -19,7 +20,11 @@ def test_from_a_training_job_to_a_monitored_prediction(
 
     promoted = stack.job("promote", "heart", version)
     assert promoted["status"] == "Complete", promoted
-    wait_for(f"version {version} to take all traffic", lambda: stack.live("heart") == version, 120)
+    wait_for(
+        f"version {version} to take all traffic",
+        lambda: stack.live("heart") == version,
+        START_SECONDS,
+    )
 
     answer = wait_for("an answer of the new version", lambda: answer_of(user, version))
     assert answer.json()["model_name"] == "heart"
@@ -40,7 +45,7 @@ def test_from_a_training_job_to_a_monitored_prediction(
     assert report["rows"] >= 60
     artifacts = f"{stack.mlflow_url}/api/2.0/mlflow/artifacts/list"
     listed = httpx.get(
-        artifacts, params={"run_id": report["runId"]}, auth=stack.mlflow_login
+        artifacts, params={"run_id": report["runId"]}, auth=stack.mlflow_login, timeout=SECONDS
     ).json()
     assert "drift.html" in [file["path"] for file in listed["files"]]
 

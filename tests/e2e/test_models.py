@@ -7,6 +7,7 @@ import pytest
 from slipway_local.local_objects import trainable
 
 from tests.e2e.conftest import KindStack, kubectl, objects
+from tests.support.processes import START_SECONDS
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -27,7 +28,9 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(
     assert promoted["state"] == "promoted", promoted
     kubectl("apply", "--filename", f"manifests/models/{model}.yaml")
     try:
-        wait_for(f"{model}/{version} to be live", lambda: stack.live(model) == version, 240)
+        wait_for(
+            f"{model}/{version} to be live", lambda: stack.live(model) == version, START_SECONDS
+        )
         request = stack.example(model, version)
         answer = wait_for(
             "an answer", lambda: good(user.post(f"/v2/models/{model}/infer", json=request))
@@ -42,7 +45,7 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(
     wait_for(
         "the end of its predictors",
         lambda: not objects("inferenceservices", f"slipway.dev/model={model}"),
-        120,
+        START_SECONDS,
     )
 
 
@@ -58,7 +61,11 @@ def test_quantities_are_forecast_from_sales_that_a_job_loaded(
     stack.move_alias("quantity", trained["version"])
     kubectl("apply", "--filename", "manifests/models/quantity.yaml")
     try:
-        wait_for("quantity to be live", lambda: stack.live("quantity") == trained["version"], 240)
+        wait_for(
+            "quantity to be live",
+            lambda: stack.live("quantity") == trained["version"],
+            START_SECONDS,
+        )
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         rows = [
             {"store": store, "product": "bread", "date": tomorrow}

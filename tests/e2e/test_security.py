@@ -6,6 +6,7 @@ import subprocess
 import httpx
 
 from tests.e2e.conftest import NAMESPACE, KindStack, kubectl, objects, ready
+from tests.support.waiting import SECONDS
 
 PRIVILEGED = {
     "apiVersion": "v1",
@@ -37,9 +38,9 @@ def test_everything_runs_with_restricted_pod_security(stack: KindStack) -> None:
 
 def test_mlflow_rejects_anonymous_callers(stack: KindStack) -> None:
     search = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/search"
-    assert httpx.get(search).status_code == 401
-    assert httpx.get(search, auth=("admin", "password1234")).status_code == 401
-    assert httpx.get(search, auth=stack.mlflow_login).status_code == 200
+    assert httpx.get(search, timeout=SECONDS).status_code == 401
+    assert httpx.get(search, auth=("admin", "password1234"), timeout=SECONDS).status_code == 401
+    assert httpx.get(search, auth=stack.mlflow_login, timeout=SECONDS).status_code == 200
 
 
 def test_a_predictor_rejects_anonymous_callers(stack: KindStack) -> None:

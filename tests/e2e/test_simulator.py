@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.e2e.conftest import KindStack, granted, kubectl, objects
+from tests.support.processes import START_SECONDS
 from tests.support.waiting import wait_for
 
 ROWS = 5
@@ -27,7 +28,7 @@ def test_the_simulator_provides_the_live_accuracy_of_a_version(stack: KindStack)
             wait_for(
                 f"{ROWS} labelled rows",
                 lambda: labelled(stack)["rows"] >= before["rows"] + ROWS,
-                120,
+                START_SECONDS,
             )
         finally:
             kubectl("scale", "deployment/slipway-simulator", "--replicas=0")

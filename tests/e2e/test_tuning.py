@@ -1,13 +1,14 @@
 """A sweep as an Indexed Job (docs/how-to/tuning.md), also when a worker is killed."""
 
 from tests.e2e.conftest import KindStack, kubectl, objects
+from tests.support.processes import START_SECONDS
 from tests.support.waiting import wait_for
 
 
 def test_a_sweep_with_a_killed_worker_has_each_trial_once(stack: KindStack) -> None:
     wanted = ["--trials", "10", "--set", "estimator=logistic"]
     job = stack.cluster.create_job("tune-heart", args=wanted)["metadata"]["name"]
-    pod = wait_for("a worker at its trials", lambda: next(iter(at_work(job)), None), 120)
+    pod = wait_for("a worker at its trials", lambda: next(iter(at_work(job)), None), START_SECONDS)
     kubectl("delete", "pod", pod, "--force", "--grace-period=0")
     found = stack.result(job)
     assert found["state"] == "tuned", found

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, helm, kubectl, objects
+from tests.support.processes import START_SECONDS
 from tests.support.stack import PATIENT, v2
 from tests.support.waiting import wait_for
 
@@ -34,10 +35,10 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_reuses_them(
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
     wait_for("the prediction to be in the log", lambda: stack.logged([number]) == {1: 1})
 
-    kubectl("delete", "models.serving.slipway.dev", "--all", "--timeout=180s")
+    kubectl("delete", "models.serving.slipway.dev", "--all", "--timeout=300s")
     helm("uninstall", "slipway", "--wait", "--timeout", "5m")
     with suppress(AssertionError):  # the next line reports the remaining objects
-        wait_for("the end of undocumented objects", lambda: not undocumented(), 120)
+        wait_for("the end of undocumented objects", lambda: not undocumented(), START_SECONDS)
     assert undocumented() == []
     assert objects("persistentvolumeclaims")
     assert kubectl("get", "crd", "models.serving.slipway.dev").returncode == 0

@@ -7,6 +7,8 @@ from urllib.parse import urljoin
 
 import httpx
 
+from tests.support.waiting import SECONDS
+
 
 @dataclass
 class Form:
@@ -56,7 +58,7 @@ class Browser:
 
     def __init__(self, home: str) -> None:
         self.home = home
-        self._client = httpx.Client(timeout=30, trust_env=False)
+        self._client = httpx.Client(timeout=SECONDS, trust_env=False)
         self.page: httpx.Response
 
     def __enter__(self) -> Self:

@@ -28,7 +28,7 @@ from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
 from tests.support.asgi_server import AsgiServer
 from tests.support.processes import free_port, responds, wait_for_start
-from tests.support.waiting import until, wait_for
+from tests.support.waiting import SECONDS, until, wait_for
 
 
 class Environment:
@@ -150,7 +150,7 @@ class Environment:
             "spool": self.spool,
             "ship_seconds": 0.1,
             "grace_seconds": 20,
-            "upstream_timeout_seconds": 2,
+            "upstream_timeout_seconds": 20,
             "predictions_per_minute": 1_000_000,
             "training_per_minute": 1_000_000,
             "requests_per_minute": 1_000_000,
@@ -287,7 +287,7 @@ class Process:
         """Send SIGTERM and return the exit status."""
         self.client.http.close()
         self.process.terminate()
-        return self.process.wait(timeout=15)
+        return self.process.wait(SECONDS)
 
 
 @contextmanager

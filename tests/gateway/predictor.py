@@ -1,6 +1,7 @@
 """A minimal V2 predictor of any number of services, which validates requests by the contract."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Predictor(ServerContext):
         self.headers: dict[bytes, bytes] = {}
         """Headers of the last inference request."""
         self.delay = 0.0
+        self._held_from = math.inf
         self.raw: bytes | None = None
         """Response body to each request instead of a prediction."""
         self.status = 200
@@ -66,6 +68,18 @@ class Predictor(ServerContext):
     def url(self) -> str:
         return self.server.url
 
+    def hold(self, after: int = 0) -> None:
+        """Answer the next ``after`` requests and let further ones wait until ``release``."""
+        self._held_from = len(self.asked) + after
+
+    def release(self) -> None:
+        self._held_from = math.inf
+
+    @property
+    def held(self) -> bool:
+        """True while a request since the last call of ``hold`` waits."""
+        return len(self.asked) > self._held_from
+
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"].endswith("/"):  # like MLServer
             await _send(send, 307, b"")
@@ -77,7 +91,10 @@ class Predictor(ServerContext):
             return
         self.headers = dict(scope["headers"])
         body = await _read(receive)
+        number = len(self.asked)
         self.asked.append(service)
+        while number >= self._held_from:  # noqa: ASYNC110  (the thread of the test changes it)
+            await asyncio.sleep(0.01)
         await asyncio.sleep(self.delay)
         if self.cut_off:
             await send({"type": "http.response.start", "status": 200, "headers": []})

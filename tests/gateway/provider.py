@@ -25,8 +25,8 @@ from slipway_local.standin.workload import PodSpec
 from slipway_local.state import State
 
 from tests.gateway.browser import Browser
-from tests.support.processes import free_port, responds, wait_for_start
-from tests.support.waiting import wait_for
+from tests.support.processes import START_SECONDS, free_port, responds, wait_for_start
+from tests.support.waiting import SECONDS, wait_for
 
 HOME = "http://127.0.0.1:1/"
 """Redirect URI of a login; nothing listens there."""
@@ -115,8 +115,8 @@ class Provider:
         self.mail_server.start()
         # First the setup of a release without SCIM, then an upgrade.
         first = self._run(self._setup, SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid")
-        assert first.wait(120) == 0
-        assert self._run(self._setup).wait(120) == 0
+        assert first.wait(START_SECONDS) == 0
+        assert self._run(self._setup).wait(START_SECONDS) == 0
         self.start()
         return self
 
@@ -142,7 +142,7 @@ class Provider:
     def stop(self) -> None:
         assert self._process
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(SECONDS)
 
     def allow_registration(self, allowed: bool) -> None:
         """Change the option in the configuration, which the next start reads."""
@@ -154,7 +154,7 @@ class Provider:
         """Return a token by the client credentials grant."""
         form = {"grant_type": "client_credentials"}
         answer = httpx.post(
-            f"{self.url}/oauth/token", data=form, auth=(client_id, secret), timeout=30
+            f"{self.url}/oauth/token", data=form, auth=(client_id, secret), timeout=SECONDS
         )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
@@ -163,7 +163,9 @@ class Provider:
         """Delete an account at the provider, without the gateway."""
         token = self.login_as_client(SCIM_CLIENT, self.identity.secrets["scim-secret"])
         headers = {"authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=f"{self.url}/scim/v2/", headers=headers, timeout=30) as client:
+        with httpx.Client(
+            base_url=f"{self.url}/scim/v2/", headers=headers, timeout=SECONDS
+        ) as client:
             (key,) = [
                 each["id"]
                 for each in client.get("Users").json()["Resources"]
@@ -193,7 +195,7 @@ class Provider:
 
         It retries, because Canaille responds with 500 to a second login within the same second.
         """
-        end = time.monotonic() + 20
+        end = time.monotonic() + SECONDS
         while True:
             try:
                 return self.identity.login(account)
@@ -278,7 +280,7 @@ class Person:
         assert query["state"] == ["x"]
         form = {"grant_type": "authorization_code", "client_id": CLIENT, "redirect_uri": HOME}
         form |= {"code": query["code"][0], "code_verifier": verifier}
-        answer = httpx.post(f"{self.provider.url}/oauth/token", data=form, timeout=30)
+        answer = httpx.post(f"{self.provider.url}/oauth/token", data=form, timeout=SECONDS)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found

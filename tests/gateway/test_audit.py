@@ -20,7 +20,7 @@ from tests.gateway.test_trainings import SCHEMA, TRAIN, declare, template
 from tests.gateway.workers import Workers
 from tests.support.waiting import wait_for
 
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Timeout in seconds, which includes the start of a worker process."""
 
 

@@ -33,7 +33,7 @@ from tests.support.waiting import wait_for
 
 BIN = Path(__file__).parents[2] / ".venv" / "bin"
 ENDS = ("succeeded", "failed")
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Timeout in seconds, which includes the start of a Job that imports Arrow."""
 TEMPLATE: dict[str, Any] = {
     "apiVersion": "batch/v1",
@@ -349,7 +349,7 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
 
 @pytest.mark.slow
 def test_a_killed_job_continues_from_its_last_part(client: Client, slow: Predictor) -> None:
-    slow.delay = 0.3
+    slow.hold(after=3)  # parts of 1000 rows
     rows = "".join(f"{number % 130},200,6\n" for number in range(12_000))
     answer = upload(client, b"age,chol,thal\n" + rows.encode(), model="slow")
     path, batch_id = answer.headers["location"], answer.json()["batchId"]
@@ -361,9 +361,12 @@ def test_a_killed_job_continues_from_its_last_part(client: Client, slow: Predict
             lambda share=share: client.get(path).json()["rowsDone"] >= share,  # type: ignore[misc]
             PATIENCE,
         )
+        wait_for("a running part", lambda: slow.held)
         assert client.get(path).json()["state"] == "running"
         kills += _kill(batch_id)
+        slow.hold(after=4)
     assert kills == 2
+    slow.release()
     batch = ended(client, answer)
     assert (batch["state"], batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == (
         "succeeded",

@@ -18,6 +18,7 @@ from slipway_gateway.inference.binary import Wanted, read_request, write_answer
 
 from tests.gateway.environment import Client
 from tests.gateway.predictor import ROW
+from tests.support.waiting import SECONDS
 
 LIMIT = 2**20
 INFER = "/v2/models/heart/infer"
@@ -72,7 +73,7 @@ def test_the_client_of_nvidia_works_unchanged(client: Client) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"

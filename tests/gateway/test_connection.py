@@ -11,6 +11,7 @@ import orjson
 from slipway_gateway.http.connection import LARGE, CoalescingTransport
 
 from tests.gateway.environment import Client, v2_request
+from tests.support.waiting import SECONDS
 
 
 class Recorded(asyncio.Transport):
@@ -86,7 +87,7 @@ def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     address = urlsplit(client.url)
     asked = [b"/livez", b"/nothing", b"/v2/health/live"]
     with socket.create_connection(
-        (address.hostname or "", address.port or 80), timeout=10
+        (address.hostname or "", address.port or 80), timeout=SECONDS
     ) as connection:
         connection.sendall(b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in asked))
         answers = b""
@@ -103,7 +104,7 @@ def test_a_caller_that_expects_100_continue_gets_it(client: Client) -> None:
         b"100-continue\r\nauthorization: Bearer %s\r\n"
     ) % token
     with socket.create_connection(
-        (address.hostname or "", address.port or 80), timeout=10
+        (address.hostname or "", address.port or 80), timeout=SECONDS
     ) as connection:
         connection.sendall(
             head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)

@@ -17,6 +17,7 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate
 
 from tests.support.asgi_server import AsgiServer, ServerContext
+from tests.support.waiting import SECONDS
 
 PEOPLE = [f"person-{number}" for number in range(30)]
 PAGE = 20
@@ -62,7 +63,7 @@ class Deployment:
         asyncio.run(self._search())
 
     async def _search(self) -> None:
-        upstream, database = Upstream(timeout=5, connect_timeout=5), Database(self._url)
+        upstream, database = Upstream(timeout=SECONDS, connect_timeout=SECONDS), Database(self._url)
         url = self.directory.server.url
         keys = IssuerKeys(url, url, upstream.json, refresh_seconds=1, refetch_seconds=1)
         keys.token_endpoint = f"{url}/token"

@@ -17,7 +17,7 @@ import pytest
 from tests.gateway.environment import Client, Environment, Process, v2_request
 from tests.gateway.predictor import Predictor
 from tests.support.fault_injection import Network
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 class Replicas:
@@ -28,7 +28,7 @@ class Replicas:
 
     def __init__(self, environment: Environment) -> None:
         self.processes = [
-            Process(environment, drain_seconds=1.0, spool=environment.folder / f"spool-{number}")
+            Process(environment, drain_seconds=5.0, spool=environment.folder / f"spool-{number}")
             for number in range(2)
         ]
         self.ready: list[Process] = []
@@ -38,7 +38,7 @@ class Replicas:
         self._threads = [threading.Thread(target=self._probe)]
 
     def _probe(self) -> None:
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=SECONDS) as client:
             while not self.over.wait(0.1):
                 self.ready = [each for each in self.processes if self._is_ready(client, each)]
 
@@ -63,7 +63,7 @@ class Replicas:
         connection = None
         while not self.over.wait(pause):
             if connection is None:
-                connection = http.client.HTTPConnection(self._any_ready(), timeout=10)
+                connection = http.client.HTTPConnection(self._any_ready(), timeout=SECONDS)
             try:
                 if self._ask(connection, token):
                     connection = None
@@ -88,7 +88,7 @@ class Replicas:
     def stop(self) -> None:
         self.over.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(SECONDS)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_no_request_is_lost_when_one_of_two_replicas_stops(replicas: Replicas) -
     replicas.start(callers=8, a_second=20, token=first.client.environment.issuer.token())
     wait_for("load on both", lambda: replicas.statuses[200] >= 30)
     assert first.stop() == 0
-    assert replicas.ready == [second]
+    wait_for("the failed probe", lambda: replicas.ready == [second])
     after = replicas.statuses[200]
     wait_for("load on the other", lambda: replicas.statuses[200] >= after + 20)
     replicas.stop()
@@ -155,7 +155,7 @@ def behind(new_environment: Callable[[], Environment]) -> Iterator[tuple[Process
         process = Process(
             Environment(environment.folder, network.url, environment.issuer, environment.predictor),
             grace_seconds=40,
-            database_seconds=0.5,
+            database_seconds=2,
         )
         try:
             process.wait_ready()
@@ -176,7 +176,7 @@ def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
     with pytest.raises(subprocess.TimeoutExpired):  # it is still running
         process.process.wait(8)
     network.mend()
-    assert process.process.wait(60) == 0
+    assert process.process.wait(SECONDS) == 0
     assert process.client.environment.count() == 1
     assert not list(process.client.environment.spool.glob("*.jsonl"))
 
@@ -188,7 +188,7 @@ def test_events_left_at_the_end_of_the_grace_period_are_logged(
     process, _ = behind
     started = time.monotonic()
     process.process.terminate()
-    assert process.process.wait(60) == 0
+    assert process.process.wait(SECONDS) == 0
     assert time.monotonic() - started < 40, "it exceeded the grace period"
     (segment,) = process.client.environment.spool.glob("*.jsonl")
     log = process.log.read_text()
@@ -204,7 +204,7 @@ def test_running_requests_are_finished(
     environment.model("slow", ("1", 100), url=own_predictor.url)
     process = Process(environment)
     process.wait_ready()
-    own_predictor.delay = 1.0
+    own_predictor.delay = 3.0
     answers: list[httpx.Response] = []
     with Client(process.client.url, environment) as client:
         caller = threading.Thread(target=lambda: answers.append(client.infer("slow")))
@@ -212,7 +212,7 @@ def test_running_requests_are_finished(
         wait_for("the running request", lambda: own_predictor.asked)
         begin = time.monotonic()
         assert process.stop() == 0
-        caller.join(10)
+        caller.join(SECONDS)
     assert time.monotonic() - begin > 0.5
     assert [each.status_code for each in answers] == [200]
     assert environment.count() == 1

@@ -1,9 +1,9 @@
 """Grants of models, and the time until a change takes effect."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -22,7 +22,7 @@ from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.support.postgresql import PostgresServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import until, wait_for
 
 NEVER = float("inf")
 
@@ -107,10 +107,12 @@ def bare(new_environment: Callable[[], Environment]) -> Environment:
 
 @pytest.fixture
 def replicas(bare: Environment) -> Iterator[list[Client]]:
-    """Two gateways on one database."""
+    """Two gateways on one database, which read the grants again only when it notifies them."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(bare.gateway(spool=bare.folder / f"spool-{number}"))
+            stack.enter_context(
+                bare.gateway(spool=bare.folder / f"spool-{number}", watch_seconds=3600)
+            )
             for number in range(2)
         ]
 
@@ -139,40 +141,37 @@ def give(client: Client, grantee: str, models: str, **terms: Any) -> str:
     return str(answer.json()["grantId"])
 
 
-def within_a_second(replicas: list[Client], status: int, who: str = "ada") -> None:
-    """Assert that both gateways return this status within a second."""
-    end = time.monotonic() + 1
+def wait_for_status(replicas: list[Client], status: int) -> None:
+    """Wait until both gateways return this status."""
     for client in replicas:
-        while (seen := client.infer("heart", who).status_code) != status:
-            assert time.monotonic() < end, f"{seen} after a second"
-            time.sleep(0.01)
+        until(partial(client.infer, "heart"), lambda answer: answer.status_code == status)
 
 
-def test_a_change_at_one_replica_takes_effect_at_both_within_a_second(
+def test_a_change_at_one_replica_takes_effect_at_both(
     replicas: list[Client],
 ) -> None:
     first, second = replicas
     assert [each.infer("heart").status_code for each in replicas] == [403, 403]
     grant_id = give(first, "user:ada", "heart")
-    within_a_second(replicas, 200)
+    wait_for_status(replicas, 200)
     assert first.infer("heart", "bob").status_code == 403
     assert first.infer("lung").status_code == 403
     assert (
         second.http.delete(f"/v1/grants/{grant_id}", headers=second._headers("root")).status_code
         == 204
     )
-    within_a_second(replicas, 403)
+    wait_for_status(replicas, 403)
 
 
-def test_a_change_in_the_database_takes_effect_as_fast(
+def test_a_change_in_the_database_takes_effect_at_both(
     replicas: list[Client], bare: Environment
 ) -> None:
     with psycopg.connect(bare.database_url) as connection:
         connection.execute("INSERT INTO grants VALUES ('by-hand', 'group:user', 'h*', 'default')")
-    within_a_second(replicas, 200)
+    wait_for_status(replicas, 200)
     with psycopg.connect(bare.database_url) as connection:
         connection.execute("UPDATE grants SET expires = now()")
-    within_a_second(replicas, 403)
+    wait_for_status(replicas, 403)
 
 
 def test_a_failed_connection_is_replaced_and_missed_changes_are_read(

@@ -8,7 +8,7 @@ from slipway_gateway.identity.keys import WAITING as MOST
 from slipway_gateway.identity.keys import IssuerKeys
 
 WAITING = 20
-PATIENCE = 0.5
+PATIENCE = 2.0
 """Timeout of the issuer in seconds."""
 
 

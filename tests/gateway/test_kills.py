@@ -26,7 +26,7 @@ from tests.support.processes import free_port
 from tests.support.waiting import wait_for
 
 THREADS = 4
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Callers:

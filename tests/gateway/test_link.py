@@ -12,6 +12,8 @@ from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import HEAD_LIMIT, WHOLE_LIMIT, Answer
 from slipway_gateway.http.pool import Pool
 
+from tests.support.waiting import SECONDS
+
 HEAD = b"POST /v2/models/heart-3/infer HTTP/1.1\r\nhost: predictor\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\ngood"
 
@@ -40,7 +42,7 @@ async def predictor(talk: Conversation, **changed: Any) -> AsyncIterator[tuple[P
             await talk(reader, writer, count)
         writer.close()
 
-    pool = Pool(**{"timeout": 5, "connect_timeout": 2, "head_limit": 1000, **changed})
+    pool = Pool(**{"timeout": SECONDS, "connect_timeout": SECONDS, "head_limit": 1000, **changed})
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     try:
         yield pool, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -188,9 +190,9 @@ def test_an_idle_connection_is_closed_after_its_time() -> None:
             await reader.read()
             closed.set()
 
-        async with predictor(talk, timeout=0.2) as (pool, origin):
+        async with predictor(talk, timeout=2) as (pool, origin):
             await pool.post(origin, HEAD, Body(b"{}"))
-            return await asyncio.wait_for(closed.wait(), 5)
+            return await asyncio.wait_for(closed.wait(), SECONDS)
 
     assert uvloop.run(rest())
 

@@ -1,7 +1,8 @@
 """Lookup of features by store, product and date, from the features that the etl Job stored."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from slipway_jobs.settings import Settings
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
-from tests.support.waiting import wait_for
+from tests.support.waiting import avoid_midnight, wait_for
 
 SIGNATURE = Signature(
     inputs=COLUMNS,
@@ -26,13 +27,19 @@ SIGNATURE = Signature(
     ),
 )
 PATH = "/v1/models/quantity/predictions"
-TODAY = datetime.now(UTC).date()
 NAMES = [column.name for column in COLUMNS]
 PAIRS = [
     (store, product)
     for store in ("Bremen", "Dresden", "Coburg")
     for product in ("bread", "soup", "juice", "umbrella")
 ]
+
+
+@cache
+def today() -> date:
+    """Return the day of the first test."""
+    avoid_midnight()
+    return datetime.now(UTC).date()
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def market(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
             database_url=environment.database_url,
             fetch=False,
         )
-        assert etl(EtlOptions(), settings)["newest"] == str(TODAY - timedelta(days=1))
+        assert etl(EtlOptions(), settings)["newest"] == str(today() - timedelta(days=1))
         yield environment
 
 
@@ -75,7 +82,12 @@ def client(market: Environment) -> Iterator[Client]:
 def row(
     store: str = "Bremen", product: str = "bread", ahead: int = 0, **more: Any
 ) -> dict[str, Any]:
-    return {"store": store, "product": product, "date": str(TODAY + timedelta(days=ahead)), **more}
+    return {
+        "store": store,
+        "product": product,
+        "date": str(today() + timedelta(days=ahead)),
+        **more,
+    }
 
 
 def ask(client: Client, *rows: dict[str, Any]) -> httpx.Response:
@@ -99,9 +111,9 @@ def test_looked_up_features_equal_those_of_a_training_in_row_order(
     assert answer.status_code == 200, answer.text
     stores, products = (np.array([each[name] for each in rows]) for name in ("store", "product"))
     days = np.array([each["date"] for each in rows], dtype="datetime64[D]")
-    asked = FeatureRequest(stores, products, days, np.full(count, np.datetime64(TODAY)))
+    asked = FeatureRequest(stores, products, days, np.full(count, np.datetime64(today())))
     learnt = features(
-        synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked
+        synthetic_sales(today() + timedelta(days=40), since=today() - timedelta(days=40)), asked
     )
     predicted = np.array(
         [[each["quantity"], each["known"]] for each in answer.json()["predictions"]],
@@ -121,13 +133,13 @@ def test_the_response_has_the_age_of_the_features_and_the_receipt_the_keys(
     freshness = answer.json()["features"]
     assert (freshness["name"], freshness["newest"], freshness["synthetic"]) == (
         "sales-1",
-        str(TODAY - timedelta(days=1)),
+        str(today() - timedelta(days=1)),
         True,
     )
     assert 0 <= freshness["ageSeconds"] < 86400 + 60
     parameters = sent(client, answer)["parameters"]
     assert parameters["newest"] == freshness["newest"]
-    assert parameters["asked"] == f'[["Bremen","bread","{TODAY}"]]'
+    assert parameters["asked"] == f'[["Bremen","bread","{today()}"]]'
 
 
 def test_an_unknown_pair_gets_the_features_of_others(client: Client) -> None:
@@ -182,16 +194,8 @@ def test_a_request_with_all_features_needs_no_lookup(client: Client) -> None:
 @pytest.mark.parametrize(
     ("wrong", "field", "problem"),
     [
-        (
-            {"date": str(TODAY + timedelta(days=REACH))},
-            "date",
-            "is not a day of feature set",
-        ),
-        (
-            {"date": str(TODAY - timedelta(days=1))},
-            "date",
-            f"which has {TODAY} to {TODAY + timedelta(days=REACH - 1)}",
-        ),
+        ({"ahead": REACH}, "date", "is not a day of feature set"),
+        ({"ahead": -1}, "date", "which has {first} to {last}"),
         ({"date": "tomorrow"}, "date", "must be a day, as 2026-03-29 is"),
         ({"date": 20260329}, "date", "must be a day"),
         ({"store": 7}, "store", "must be a text of 1 to 200 letters"),
@@ -204,12 +208,14 @@ def test_a_request_with_all_features_needs_no_lookup(client: Client) -> None:
 def test_a_row_without_stored_features_is_rejected_by_name(
     client: Client, wrong: dict[str, Any], field: str, problem: str
 ) -> None:
-    answer = ask(client, {**row(), **wrong})
+    given = row(**wrong) if "ahead" in wrong else {**row(), **wrong}
+    problem = problem.format(first=today(), last=today() + timedelta(days=REACH - 1))
+    answer = ask(client, given)
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert error["field"] == field
     assert problem in error["problem"]
-    assert "in row 1" in ask(client, row(), {**row(), **wrong}).json()["errors"][0]["problem"]
+    assert "in row 1" in ask(client, row(), given).json()["errors"][0]["problem"]
 
 
 def test_a_row_with_incomplete_keys_names_the_missing_ones(client: Client) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from tests.gateway.environment import Client, Environment, Process, v2_request
 from tests.support.asgi_server import AsgiServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -107,7 +107,7 @@ def test_every_log_line_is_json_with_the_request_id(environment: Environment) ->
         "the warning", lambda: [line for line in read(process) if line["level"] == "warning"]
     )
     process.process.terminate()
-    assert process.process.wait(20) == 0
+    assert process.process.wait(SECONDS) == 0
     assert re.fullmatch(r"[0-9a-f-]{36}", lines[0]["requestId"])
     assert lines[0]["traceId"] == TRACE
 

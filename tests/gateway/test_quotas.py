@@ -22,7 +22,13 @@ from tests.gateway.environment import Client, Environment, Process
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import ROW, Predictor
 from tests.support.postgresql import PostgresServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import avoid_midnight, wait_for
+
+
+@pytest.fixture(autouse=True)
+def one_day() -> None:
+    """Run each test within one day, because its quota starts again at midnight."""
+    avoid_midnight()
 
 
 def limited(environment: Environment, **terms: int) -> None:

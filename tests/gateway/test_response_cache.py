@@ -167,9 +167,6 @@ def test_the_memory_of_many_short_responses_is_bounded() -> None:
 def test_the_oldest_entries_are_evicted_and_all_expire(
     own_environment: Environment, own_predictor: Predictor
 ) -> None:
-    with psycopg.connect(own_environment.database_url) as connection:
-        connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
-
     def status(client: Client, age: float) -> Any:
         return client.infer("heart", age=age).headers["cache-status"][:12]
 
@@ -178,6 +175,10 @@ def test_the_oldest_entries_are_evicted_and_all_expire(
         assert [status(client, age) for age in (20.0, 30.0, 40.0)] == [MISS[:12]] * 3  # two fit
         assert status(client, 40.0) == HIT[:12]
         assert status(client, 20.0) == MISS[:12]
+    with psycopg.connect(own_environment.database_url) as connection:
+        connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
+    with own_environment.gateway() as client:
+        assert status(client, 40.0) == MISS[:12]
         before = len(own_predictor.asked)
         wait_for("its end", lambda: status(client, 40.0) == MISS[:12])
         assert len(own_predictor.asked) == before + 1

@@ -2,10 +2,9 @@
 
 import asyncio
 import gc
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +15,7 @@ from slipway_gateway.inference.admission_queue import AdmissionQueue, Bounds
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import ROW, Predictor
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 @contextmanager
@@ -25,7 +24,8 @@ def crowded(
 ) -> Iterator[Client]:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=predictor.url)
-    with environment.gateway(upstream_timeout_seconds=10, **settings) as client:
+    settings = {"upstream_timeout_seconds": SECONDS, "queue_seconds": SECONDS, **settings}
+    with environment.gateway(**settings) as client:
         assert client.infer("heart").status_code == 200
         yield client
 
@@ -33,6 +33,29 @@ def crowded(
 def in_parallel(client: Client, count: int) -> list[httpx.Response]:
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(lambda _: client.infer("heart"), range(count)))
+
+
+def held(client: Client, predictor: Predictor, count: int, refused: int) -> list[httpx.Response]:
+    """Send requests to a predictor that answers only after ``refused`` of them were rejected."""
+    predictor.hold()
+    with ThreadPoolExecutor(count) as threads:
+        asked = [threads.submit(client.infer, "heart") for _ in range(count)]
+        try:
+            wait_for("the rejections", lambda: sum(each.done() for each in asked) >= refused)
+            assert sum(each.done() for each in asked) == refused
+        finally:
+            predictor.release()
+        return [each.result() for each in asked]
+
+
+def hold_one(
+    client: Client, predictor: Predictor, thread: ThreadPoolExecutor
+) -> "Future[httpx.Response]":
+    """Return a request at the predictor, which answers it only after its ``release``."""
+    predictor.hold()
+    under_way = thread.submit(client.infer, "heart")
+    wait_for("the first at the predictor", lambda: predictor.held)
+    return under_way
 
 
 def statuses(answers: list[httpx.Response]) -> Counter[int]:
@@ -45,17 +68,12 @@ def statuses(answers: list[httpx.Response]) -> Counter[int]:
 def test_requests_beyond_concurrency_and_queue_are_rejected_immediately(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
-    with crowded(
-        new_environment, own_predictor, predictor_concurrency=2, queue_length=3, queue_seconds=10
-    ) as client:
-        own_predictor.delay = 0.5
-        answers = in_parallel(client, 12)
+    with crowded(new_environment, own_predictor, predictor_concurrency=2, queue_length=3) as client:
+        answers = held(client, own_predictor, 12, refused=7)
         assert statuses(answers) == {200: 5, 503: 7}
         refused = [answer for answer in answers if answer.status_code == 503]
-        assert all(answer.elapsed.total_seconds() < 0.5 for answer in refused)
         assert "more requests than it can answer" in refused[0].json()["error"]
         assert "slipway-version" not in refused[0].headers
-        own_predictor.delay = 0
         assert statuses(in_parallel(client, 2)) == {200: 2}, "back to normal immediately"
         wait_for("the log", lambda: client.environment.count("status = 200") == 8)
         assert client.environment.count() == 8, "rejected requests are not logged"
@@ -84,12 +102,10 @@ def test_no_request_waits_longer_than_the_deadline(
     with crowded(
         new_environment, own_predictor, predictor_concurrency=1, queue_length=10, queue_seconds=0.2
     ) as client:
-        own_predictor.delay = 1
-        answers = in_parallel(client, 5)
+        answers = held(client, own_predictor, 5, refused=4)
         assert statuses(answers) == {200: 1, 503: 4}
         late = [answer.elapsed.total_seconds() for answer in answers if answer.status_code == 503]
         assert min(late) >= 0.2
-        assert max(late) < 0.9, "before the response to the running request"
 
 
 def test_predictions_with_named_features_use_the_same_queue(
@@ -101,12 +117,11 @@ def test_predictions_with_named_features_use_the_same_queue(
     ):
         row = {"instances": [ROW]}
         assert client.post("/v1/models/heart/predictions", row).status_code == 200
-        own_predictor.delay, asked = 1, len(own_predictor.asked)
-        under_way = thread.submit(client.infer, "heart")
-        wait_for("the first at the predictor", lambda: len(own_predictor.asked) > asked)
+        under_way = hold_one(client, own_predictor, thread)
         refused = client.post("/v1/models/heart/predictions", row)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.headers["content-type"] == "application/problem+json"
+        own_predictor.release()
         assert under_way.result().status_code == 200
 
 
@@ -118,12 +133,10 @@ def test_models_have_separate_queues(
         ThreadPoolExecutor(1) as thread,
     ):
         client.environment.model("other", ("1", 100), url=predictor.url)
-        wait_for("the other model", lambda: client.infer("other").status_code == 200)
-        own_predictor.delay, asked = 1, len(own_predictor.asked)
-        under_way = thread.submit(client.infer, "heart")
-        wait_for("the first at the predictor", lambda: len(own_predictor.asked) > asked)
+        under_way = hold_one(client, own_predictor, thread)
         assert client.infer("heart").status_code == 503
         assert client.infer("other").status_code == 200
+        own_predictor.release()
         assert under_way.result().status_code == 200
 
 
@@ -131,7 +144,7 @@ def test_all_requests_of_a_burst_within_the_queue_length_succeed(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     with crowded(
-        new_environment, own_predictor, predictor_concurrency=2, queue_length=30, queue_seconds=10
+        new_environment, own_predictor, predictor_concurrency=2, queue_length=30
     ) as client:
         own_predictor.delay = 0.05
         assert statuses(in_parallel(client, 30)) == {200: 30}
@@ -192,8 +205,6 @@ def test_a_cancelled_request_releases_its_place_in_the_queue() -> None:
         await asyncio.wait(waiting[1:2])
         await waiting[2]
         queue.leave()
-        start = time.monotonic()
-        await queue.enter(1)
-        assert time.monotonic() - start < 1
+        await queue.enter(1)  # it would be rejected after 5 seconds if a place were missing
 
     run(scene)

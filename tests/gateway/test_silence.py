@@ -20,9 +20,9 @@ from tests.support.postgresql import PostgresServer
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
-QUICK = 0.5
+QUICK = 1.5
 """Statement timeout in seconds."""
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Much more than any deadline here, to detect a wait without one."""
 
 
@@ -75,11 +75,11 @@ def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Enviro
         with pytest.raises(DatabaseUnavailable) as refused:
             await database.run(text("SELECT pg_sleep(60)"))
         assert "statement timeout" in refused.value.cause
-        assert await database.run(text("SELECT pg_sleep(1)"), seconds=30), (
+        assert await database.run(text("SELECT pg_sleep(2)"), seconds=30), (
             "maintenance may take longer"
         )
         ((shown,),) = await database.run(text("SHOW statement_timeout"))
-        assert shown == "500ms", "it is restored afterwards"
+        assert shown == "1500ms", "it is restored afterwards"
         await database.close()
 
     within(PATIENCE, work)
@@ -98,7 +98,7 @@ def test_a_transaction_of_many_short_statements_has_a_deadline(
 
         with pytest.raises(DatabaseUnavailable) as refused:
             await many()
-        assert "did not complete within 1.5 s" in refused.value.cause
+        assert "did not complete within 4.5 s" in refused.value.cause
         await database.close()
 
     within(PATIENCE, work)
@@ -151,7 +151,7 @@ def test_events_and_grants_resume_over_new_connections(own_environment: Environm
 def test_waiting_callers_of_a_silent_database_fail_together(
     own_environment: Environment,
 ) -> None:
-    callers = 40  # in sequence they would take a minute, and the client's timeout is 15 s
+    callers = 40  # in sequence they would take longer than the client's timeout of a minute
     with Network(own_environment.database_url) as network:
         environment = Environment(
             own_environment.folder, network.url, own_environment.issuer, own_environment.predictor

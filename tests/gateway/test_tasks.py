@@ -18,7 +18,7 @@ from tests.support import skew
 from tests.support.waiting import wait_for
 
 SUCCEEDED = "state = 'succeeded'"
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Timeout in seconds; it includes the start of a worker process."""
 ENDS = ("succeeded", "failed", "dead", "cancelled")
 
@@ -223,12 +223,17 @@ def test_a_task_is_retried_until_it_is_dead_and_can_be_replayed_by_an_admin(
     dead = client.get("/v1/tasks?state=dead&all=true", "root").json()["tasks"]
     assert [each["taskId"] for each in dead] == [task["taskId"]]
     busy.model("asleep", ("1", 100))
-    assert client.post(f"{answer.headers['location']}/replay", {}, "root").status_code == 202
-    again = ended(client, answer)
+
+    def replayed() -> dict[str, Any] | None:
+        """Replay the task, which is dead again if the worker has not read the model yet."""
+        path = f"{answer.headers['location']}/replay"
+        assert client.post(path, {}, "root").status_code == 202
+        seen = ended(client, answer)
+        return seen if seen["state"] != "dead" else None
+
+    again = wait_for("the model at the worker", replayed, PATIENCE)
     assert (again["state"], again["requestId"] != task["requestId"]) == ("succeeded", True)
-    assert again["attempts"] <= 2, (
-        "attempts start at 0; the worker may get the model's update after the test"
-    )
+    assert again["attempts"] <= 2, "attempts start at 0"
     assert busy.count(f"request_id = '{again['requestId']}' AND status = 200") == 1
 
 
@@ -238,7 +243,7 @@ def test_a_cancelled_task_gets_no_result(
 ) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=own_predictor.url)
-    own_predictor.delay = 1.0
+    own_predictor.hold()
     with environment.gateway() as client:
         waiting, running = later(client), later(client)
         headers = client._headers("ada")
@@ -252,7 +257,7 @@ def test_a_cancelled_task_gets_no_result(
             assert (
                 client.http.delete(running.headers["location"], headers=headers).status_code == 200
             )
-            own_predictor.delay = 0.0
+            own_predictor.release()
             assert ended(client, later(client))["state"] == "succeeded"
             wait_for("the end of the attempt", lambda: _jobs(environment) == 0)
         assert client.http.delete(running.headers["location"], headers=headers).status_code == 409
@@ -347,16 +352,18 @@ def test_workers_that_are_killed_repeatedly_finish_each_of_100_tasks_exactly_onc
 ) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=own_predictor.url)
-    own_predictor.delay = 0.15
-    workers = Workers(environment, 2, task_concurrency=4)
+    workers = Workers(environment, 2, task_concurrency=4, upstream_timeout_seconds=PATIENCE)
     with environment.gateway() as client:
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: later(client), range(100)))
         assert {answer.status_code for answer in answers} == {202}
         for share in (15, 40, 70):
+            own_predictor.hold(after=share - _count(environment, SUCCEEDED))
             with workers:
                 _wait_for_answers(environment, share)
+                wait_for("a running attempt", lambda: own_predictor.held, PATIENCE)
             assert _count(environment, SUCCEEDED) < 100
+        own_predictor.release()
         with workers:
             _wait_for_answers(environment, 100)
             wait_for("an empty queue", lambda: _jobs(environment) == 0)
@@ -416,6 +423,7 @@ def test_a_webhook_is_signed_and_retried_and_redirects_are_not_followed(
         receiver.statuses = [302, 500]
         made = client.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}, "carol")
         assert made.status_code == 201
+        begin = int(time.time())
         task = ended(client, later(client, "carol"), "carol")
         wait_for("three deliveries", lambda: len(receiver.taken) == 3)
         wait_for(
@@ -427,7 +435,7 @@ def test_a_webhook_is_signed_and_retried_and_redirects_are_not_followed(
         assert len({(each["webhook-id"], content) for each, content in receiver.taken}) == 1
         assert all(is_signed(made.json()["secret"], *each) for each in receiver.taken)
         assert not is_signed(made.json()["secret"], headers, body + b" ")
-        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+        assert begin <= int(headers["webhook-timestamp"]) <= time.time()
         assert b'"type":"task.succeeded"' in body
         assert task["taskId"].encode() in body
         assert "secret" not in listed

@@ -19,7 +19,7 @@ from tests.gateway.access import RULES
 from tests.gateway.environment import Client, Environment
 from tests.gateway.provider import SCIM_CLIENT, Person, Provider, next_second
 from tests.identity.provider import claims_of
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 MANAGE_USERS = [rule for rule in RULES if rule.name == "manage-users"]
 PEOPLE = {"admin", "scientist", "user"}
@@ -96,7 +96,9 @@ def test_registration_cannot_set_groups_or_another_address(
 def scim(provider: Provider, kind: str) -> list[dict[str, Any]]:
     token = provider.login_as_client(SCIM_CLIENT, provider.identity.secrets["scim-secret"])
     answer = httpx.get(
-        f"{provider.url}/scim/v2/{kind}", headers={"authorization": f"Bearer {token}"}, timeout=30
+        f"{provider.url}/scim/v2/{kind}",
+        headers={"authorization": f"Bearer {token}"},
+        timeout=SECONDS,
     )
     assert answer.status_code == 200, answer.text
     return list(answer.json()["Resources"])
@@ -245,10 +247,10 @@ def test_a_users_token_is_valid_for_15_minutes_and_a_refresh_updates_its_groups(
         "refresh_token": first["refresh_token"],
     }
     next_second()
-    renewed = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30).json()
+    renewed = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=SECONDS).json()
     assert claims_of(renewed["access_token"]).get("groups", []) == []
     assert refused(scim_client, renewed["access_token"]) is None
-    again = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30)
+    again = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=SECONDS)
     assert again.status_code == 400, "a refresh token can be used once"
 
 
@@ -415,11 +417,11 @@ def test_only_the_gateway_can_use_scim(scim_client: Client, provider: Provider, 
             answer = httpx.get(
                 f"{provider.url}/scim/v2/{path}",
                 headers={"authorization": f"Bearer {token}"},
-                timeout=30,
+                timeout=SECONDS,
             )
             assert answer.status_code == status, answer.text
     me = httpx.get(
-        f"{provider.url}/scim/v2/Me", headers={"authorization": f"Bearer {admin}"}, timeout=30
+        f"{provider.url}/scim/v2/Me", headers={"authorization": f"Bearer {admin}"}, timeout=SECONDS
     )
     assert me.status_code == 403
     assert "audience" in str(refused(scim_client, own))  # the SCIM token has no other use
@@ -497,8 +499,8 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
         context(scim_client, "PATCH", "/v1/users/scientist", admin, {"active": True}).status_code
         == 200
     )
-    assert httpx.get(f"{provider.url}/join", timeout=30).status_code == 404
+    assert httpx.get(f"{provider.url}/join", timeout=SECONDS).status_code == 404
     provider.stop()
     provider.allow_registration(True)
     provider.start()
-    assert httpx.get(f"{provider.url}/join", timeout=30).status_code == 200
+    assert httpx.get(f"{provider.url}/join", timeout=SECONDS).status_code == 200

@@ -134,13 +134,16 @@ def test_readiness_of_server_and_models(client: Client) -> None:
 
 
 def test_a_slow_predictor_is_504_and_logged(
-    client: Client, model: str, own_predictor: Predictor
+    own_environment: Environment, own_predictor: Predictor
 ) -> None:
-    own_predictor.delay = 3
-    answer = client.infer(model)
-    assert answer.status_code == 504
-    assert answer.headers["slipway-version"] == "1"
-    assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 504
+    own_environment.model("slow", ("1", 100), url=own_predictor.url)
+    with own_environment.gateway(upstream_timeout_seconds=0.5) as client:
+        own_predictor.hold()
+        answer = client.infer("slow")
+        assert answer.status_code == 504
+        assert answer.headers["slipway-version"] == "1"
+        receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}")
+        assert receipt.json()["status"] == 504
 
 
 def test_an_unreachable_predictor_is_503_and_logged(

@@ -12,7 +12,7 @@ from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.workers import Receiver, Workers, is_signed
 from tests.support.waiting import wait_for
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Timeout in seconds; it includes the start of a worker process."""
 HOSTS: dict[str, Any] = {"webhook_hosts": ["127.0.0.1", "localhost"]}
 

@@ -23,6 +23,7 @@ from tests.gateway.access import WITHOUT_SCIM
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.predictor import DIGEST
 from tests.support.predictor_process import Predictor, started
+from tests.support.waiting import SECONDS
 
 SERVING = Path(__file__).parents[2] / ".venv-serving/bin"
 SIZE = 2**20
@@ -173,7 +174,7 @@ class Sending:
             process.client.url + path,
             content=self.body,
             headers=headers,
-            timeout=60,
+            timeout=SECONDS,
             trust_env=False,
         )
 
@@ -222,7 +223,7 @@ class Watch:
         self.worst = 0.0
         self._pid = pid
         self._path = path
-        self._client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+        self._client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=SECONDS)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 

@@ -16,7 +16,7 @@ import psycopg
 from tests.gateway.environment import Environment, variables
 from tests.support.asgi_server import AsgiServer
 from tests.support.processes import free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 QUICK: dict[str, Any] = {
     "task_heartbeat_seconds": 0.3,
@@ -75,7 +75,7 @@ class Workers:
         wait_for("all workers to start", lambda: self._registered() == self._before + self.count)
         for process in self._running:
             process.terminate()
-        return [process.wait(timeout=20) for process in self._running]
+        return [process.wait(SECONDS) for process in self._running]
 
     def _registered(self) -> int:
         """Return the number of workers that have ever registered with the queue."""

@@ -48,9 +48,12 @@ def bounded(**changed: Any) -> tuple[Echo, AsgiServer]:
 def test_a_body_within_the_limit_arrives_whole() -> None:
     echo, loopback = bounded()
     with loopback as server:
-        assert httpx.post(server.url, content=b"x" * LIMIT).content == b"x" * LIMIT
-        assert httpx.post(server.url, content=iter([b"x" * 300] * 3)).content == b"x" * 900
-        assert httpx.get(server.url).content == b""
+        assert httpx.post(server.url, content=b"x" * LIMIT, timeout=SECONDS).content == b"x" * LIMIT
+        assert (
+            httpx.post(server.url, content=iter([b"x" * 300] * 3), timeout=SECONDS).content
+            == b"x" * 900
+        )
+        assert httpx.get(server.url, timeout=SECONDS).content == b""
     assert echo.calls == 3
 
 
@@ -59,7 +62,7 @@ def test_a_larger_body_is_rejected_with_413_and_not_passed_on(chunked: bool) -> 
     echo, loopback = bounded()
     with loopback as server:
         content: Any = iter([b"x" * 600] * 2) if chunked else b"x" * (LIMIT + 1)
-        refused = httpx.post(server.url, content=content)
+        refused = httpx.post(server.url, content=content, timeout=SECONDS)
         assert (refused.status_code, refused.text) == (
             413,
             f"the body is larger than {LIMIT} bytes",
@@ -80,13 +83,16 @@ def test_the_number_of_concurrent_bodies_is_limited() -> None:
         held = [half_sent(server) for _ in range(2)]
 
         def refused() -> httpx.Response | None:
-            answer = httpx.post(server.url, content=b"x")
+            answer = httpx.post(server.url, content=b"x", timeout=SECONDS)
             return answer if answer.status_code == 503 else None
 
         assert wait_for("a refusal", refused).headers["retry-after"] == "1"
         for connection in held:
             connection.close()
-        wait_for("room again", lambda: httpx.post(server.url, content=b"x").status_code == 200)
+        wait_for(
+            "room again",
+            lambda: httpx.post(server.url, content=b"x", timeout=SECONDS).status_code == 200,
+        )
 
 
 def half_sent(server: AsgiServer) -> socket.socket:
@@ -144,7 +150,11 @@ def test_the_provider_rejects_a_large_body_of_an_unauthenticated_caller(provider
     small = {"grant_type": "client_credentials", "padding": "x" * 60_000}
     assert (
         httpx.post(
-            f"{provider}/oauth/token", data=small, auth=("nightly", SECRET), trust_env=False
+            f"{provider}/oauth/token",
+            data=small,
+            auth=("nightly", SECRET),
+            trust_env=False,
+            timeout=SECONDS,
         ).status_code
         == 200
     )

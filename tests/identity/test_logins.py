@@ -9,7 +9,7 @@ import pytest
 from slipway_identity.login import LoginFailed, log_in
 
 from tests.identity.provider import SECRET, Provider, claims_of
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 def by_password(provider: str, account: str = "ada", password: str = SECRET) -> httpx.Response:
@@ -20,7 +20,7 @@ def by_password(provider: str, account: str = "ada", password: str = SECRET) -> 
         "password": password,
         "scope": "openid groups",
     }
-    return httpx.post(f"{provider}/oauth/token", data=form, trust_env=False)
+    return httpx.post(f"{provider}/oauth/token", data=form, trust_env=False, timeout=SECONDS)
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_a_login_gives_an_access_token_for_the_api_and_an_id_token_for_the_clien
 def test_a_refresh_token_gives_an_access_token_of_the_same_kind(provider: str) -> None:
     given = log_in(provider, "ada", SECRET)["refresh_token"]
     form = {"grant_type": "refresh_token", "client_id": "slipway", "refresh_token": given}
-    answer = httpx.post(f"{provider}/oauth/token", data=form, trust_env=False)
+    answer = httpx.post(f"{provider}/oauth/token", data=form, trust_env=False, timeout=SECONDS)
     assert answer.status_code == 200, answer.text
     token = answer.json()["access_token"]
     assert claims_of(token, 0)["typ"] == "at+jwt"
@@ -93,6 +93,7 @@ def test_no_grant_gives_a_token_of_the_api(provider: str) -> None:
                 data={"grant_type": grant},
                 auth=("slipway-api", secret),
                 trust_env=False,
+                timeout=SECONDS,
             )
             assert answer.status_code in (400, 401), grant
 
@@ -101,7 +102,9 @@ def test_no_grant_gives_a_token_of_the_api(provider: str) -> None:
 def test_wrong_passwords_delay_the_next_attempt(served: Provider) -> None:
     def guess() -> bool:
         """Return True when the page asks to wait instead of checking the password."""
-        with httpx.Client(base_url=served.url, follow_redirects=True, trust_env=False) as web:
+        with httpx.Client(
+            base_url=served.url, follow_redirects=True, trust_env=False, timeout=SECONDS
+        ) as web:
             page = web.get("/login")
             for field in ({"login": "grace"}, {"password": "a guess"}):
                 csrf = re.search(r'name="csrf_token"[^>]*value="([^"]*)"', page.text)
@@ -118,7 +121,9 @@ def test_wrong_passwords_delay_the_next_attempt(served: Provider) -> None:
 
 @pytest.mark.parametrize("path", ["/reset", "/reset-code/ada", "/invite", "/groups/user/invite"])
 def test_pages_that_need_mail_return_404_without_a_mail_server(provider: str, path: str) -> None:
-    answer = httpx.get(provider + path, trust_env=False)
+    answer = httpx.get(provider + path, trust_env=False, timeout=SECONDS)
     assert answer.status_code == 404
     assert "no mail server is configured" in answer.text
-    assert httpx.post(provider + path, data={"login": "ada"}, trust_env=False).is_client_error
+    assert httpx.post(
+        provider + path, data={"login": "ada"}, trust_env=False, timeout=SECONDS
+    ).is_client_error

@@ -8,12 +8,17 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from tests.identity.provider import SECRET, claims_of
+from tests.support.waiting import SECONDS
 
 
 def log_in(provider: str, secret: str = SECRET, **form: str) -> httpx.Response:
     form = {"grant_type": "client_credentials", **form}
     return httpx.post(
-        f"{provider}/oauth/token", data=form, auth=("nightly", secret), trust_env=False
+        f"{provider}/oauth/token",
+        data=form,
+        auth=("nightly", secret),
+        trust_env=False,
+        timeout=SECONDS,
     )
 
 
@@ -22,7 +27,9 @@ def test_a_service_account_gets_a_signed_token_with_itself_as_subject_and_client
     provider: str,
 ) -> None:
     answer = log_in(provider).json()
-    keys = KeySet.import_key_set(httpx.get(f"{provider}/oauth/jwks.json", trust_env=False).json())
+    keys = KeySet.import_key_set(
+        httpx.get(f"{provider}/oauth/jwks.json", trust_env=False, timeout=SECONDS).json()
+    )
     token = jwt.decode(answer["access_token"], keys, algorithms=["RS256"])
     now = int(time.time())
     times = {name: token.claims.pop(name) for name in ("iat", "exp")}
@@ -46,7 +53,9 @@ def test_no_scope_and_no_other_grant_gives_it_more(provider: str) -> None:
     as_ada = {"grant_type": "password", "username": "ada", "password": SECRET}
     assert log_in(provider, **as_ada).status_code == 400
     public = {"grant_type": "client_credentials", "client_id": "slipway"}
-    assert httpx.post(f"{provider}/oauth/token", data=public, trust_env=False).status_code in (
+    assert httpx.post(
+        f"{provider}/oauth/token", data=public, trust_env=False, timeout=SECONDS
+    ).status_code in (
         400,
         401,
     )

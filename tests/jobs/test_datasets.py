@@ -22,7 +22,7 @@ FILE = original(PATIENTS)
 
 def settings_for(data: Path | None = None, fetch: bool = False) -> Settings:
     return Settings(
-        MLFLOW_TRACKING_URI="http://127.0.0.1:9", data=data, fetch=fetch, fetch_timeout=2
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9", data=data, fetch=fetch, fetch_timeout=60
     )
 
 

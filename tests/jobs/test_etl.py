@@ -25,6 +25,8 @@ from slipway_jobs.sales.table import Sale
 from slipway_jobs.sales.warehouse import warehouse
 from slipway_jobs.settings import Settings
 
+from tests.support.waiting import avoid_midnight
+
 HEAD = "date,store,product,units,promotion,price"
 DAYS = [date(2026, 1, 1) + timedelta(days=number) for number in range(60)]
 
@@ -70,6 +72,7 @@ def content(url: str) -> list[Any]:
 
 
 def test_a_repeated_load_changes_nothing(settings: Settings, postgres: str, tmp_path: Path) -> None:
+    avoid_midnight()
     request = EtlOptions(write(tmp_path, lines()))
     first = etl(request, settings)
     before = content(postgres)
@@ -120,6 +123,7 @@ def test_a_plan_keeps_a_known_quantity_and_is_completed_later(
 def test_invalid_rows_are_counted_and_listed_by_line(
     settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
+    avoid_midnight()
     wrong = ["2026-01-99,Bremen,tea,1,0,2", f"{datetime.now(UTC).date()},Bremen,tea,1,0,2"]
     found = etl(EtlOptions(write(tmp_path, [*lines(), *wrong]), max_rejected=0.02), settings)
     assert (found["rows"], found["inserted"], found["rejected"]) == (122, 120, 2)

@@ -7,8 +7,9 @@ import pytest
 from slipway_jobs.postgresql import connect
 
 from tests.support.fault_injection import Network
+from tests.support.waiting import SECONDS
 
-QUICK = 0.5
+QUICK = 2.0
 
 
 def test_a_statement_on_a_silent_connection_fails(postgres: str) -> None:
@@ -16,9 +17,9 @@ def test_a_statement_on_a_silent_connection_fails(postgres: str) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         network.cut()
         started = time.monotonic()
-        with pytest.raises(psycopg.OperationalError, match="did not respond within 1 s"):
+        with pytest.raises(psycopg.OperationalError, match="did not respond within 4 s"):
             connection.execute("SELECT 1")
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < SECONDS
         assert connection.closed
 
 

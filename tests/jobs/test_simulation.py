@@ -169,7 +169,7 @@ def test_a_rejected_row_is_counted_and_the_others_continue(settings: Settings) -
 
 def test_it_ends_after_its_duration(settings: Settings) -> None:
     with gateway(settings) as (server, own):
-        result = simulate(declared_task("heart"), replace(PLAN, rate=1, seconds=1), own, Event())
+        result = simulate(declared_task("heart"), replace(PLAN, rate=1, seconds=5), own, Event())
     assert result["predicted"] == len(server.instances) == 1
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from slipway_cluster import MODEL
 from slipway_contract.model import ConditionType
 
-from tests.local.conftest import LocalStack
+from tests.local.conftest import START_SECONDS, LocalStack
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.stack
@@ -46,7 +46,9 @@ def iris(stack: LocalStack) -> str:
     """Return the name of a Model once it is Ready."""
     log_by_hand(stack.mlflow_url)
     stack.cluster.apply(IRIS)
-    wait_for("the Model to be Ready", lambda: reason(stack, "iris", ConditionType.READY), 90)
+    wait_for(
+        "the Model to be Ready", lambda: reason(stack, "iris", ConditionType.READY), START_SECONDS
+    )
     return "iris"
 
 
@@ -83,7 +85,7 @@ def test_a_version_signed_for_another_model_is_rejected_with_its_reason(
     )
     registry.set_registered_model_alias("rose", "champion", "1")
     stack.cluster.apply({**IRIS, "metadata": {"name": "rose"}, "spec": {"registeredModel": "rose"}})
-    refused = wait_for("the refusal", lambda: reason(stack, "rose", ConditionType.DEGRADED), 60)
+    refused = wait_for("the refusal", lambda: reason(stack, "rose", ConditionType.DEGRADED))
     condition = stack.model("rose").status.condition(ConditionType.DEGRADED)
     assert refused == "SignatureInvalid"
     assert condition

@@ -16,7 +16,7 @@ from PIL import Image
 from slipway_contract.model import ConditionType
 
 from tests.documents import PAGES, ROOT, blocks, run, workplace
-from tests.local.conftest import LocalStack
+from tests.local.conftest import START_SECONDS, LocalStack
 from tests.support.stack import PATIENT
 from tests.support.waiting import wait_for
 
@@ -126,7 +126,7 @@ def sales(stack: LocalStack, folder: Path) -> None:
     trained = stack.job("train-quantity")
     assert stack.job("promote", "quantity", str(trained["version"]))["status"] == "Complete"
     stack.cluster.apply(yaml.safe_load((ROOT / "manifests/models/quantity.yaml").read_text()))
-    wait_for("quantity to be served", lambda: is_ready(stack, "quantity"), 120)
+    wait_for("quantity to be served", lambda: is_ready(stack, "quantity"), START_SECONDS)
 
 
 def is_ready(stack: LocalStack, model: str) -> bool:

@@ -5,7 +5,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from tests.local.conftest import LocalStack
+from tests.local.conftest import START_SECONDS, LocalStack
 from tests.support.load import Load
 from tests.support.stack import PATIENT, v2
 from tests.support.waiting import wait_for
@@ -33,7 +33,7 @@ def test_a_gateway_killed_during_1000_predictions_loses_and_duplicates_none(
         wait_for("1,000 answers, some after the restart", lambda: len(load.answered) > 1000)
     assert load.errors, "the kill should have caused errors"
     assert set(load.statuses) <= {200, 503}
-    wait_for("the spool to be shipped", lambda: set(logged(stack, load.answered)) == {1}, 30)
+    wait_for("the spool to be shipped", lambda: set(logged(stack, load.answered)) == {1})
 
 
 def test_a_crash_is_reported_on_the_screen_and_the_part_is_restarted(stack: LocalStack) -> None:
@@ -49,7 +49,7 @@ def test_a_killed_predictor_is_restarted(stack: LocalStack, user: httpx.Client) 
     wait_for(
         "a new process to answer",
         lambda: user.post("/v2/models/heart/infer", json=v2(PATIENT)).is_success,
-        90,
+        START_SECONDS,
     )
     assert not before.is_running()
     assert live.service in stack.screen

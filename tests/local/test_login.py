@@ -18,6 +18,7 @@ from slipway_identity.login import LoginFailed, log_in
 
 from tests.local.conftest import LocalStack
 from tests.support.stack import PATIENT, v2
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.stack
 
@@ -94,7 +95,7 @@ def test_an_invalid_token_is_rejected_with_401_and_its_problem(
     make, why = FORGERIES[forgery]
     token = make(stack)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=stack.url, timeout=30) as client:
+    with httpx.Client(base_url=stack.url, timeout=SECONDS) as client:
         answer = (
             client.get(path, headers=headers)
             if path == "/v1/me"
@@ -107,7 +108,7 @@ def test_an_invalid_token_is_rejected_with_401_and_its_problem(
 
 def test_the_same_token_without_the_error_is_accepted(stack: LocalStack) -> None:
     with httpx.Client(
-        base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}
+        base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}, timeout=SECONDS
     ) as client:
         assert client.get("/v1/me").status_code == 200
 
@@ -119,7 +120,7 @@ def test_a_wrong_password_gives_no_token(stack: LocalStack) -> None:
         "username": "unknown",
         "password": "guess",
     }
-    assert httpx.post(f"{stack.issuer}/oauth/token", data=form, timeout=30).status_code == 400
+    assert httpx.post(f"{stack.issuer}/oauth/token", data=form, timeout=SECONDS).status_code == 400
     with pytest.raises(LoginFailed):
         log_in(stack.issuer, "unknown", "guess")
 
@@ -128,7 +129,7 @@ def test_the_id_token_of_a_login_is_not_accepted(stack: LocalStack) -> None:
     tokens = log_in(stack.issuer, "scientist", stack.passwords["scientist"])
     for name, status in (("access_token", 200), ("id_token", 401)):
         with httpx.Client(
-            base_url=stack.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30
+            base_url=stack.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=SECONDS
         ) as client:
             assert client.get("/v1/models").status_code == status
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.local.conftest import LocalStack
 from tests.support.stack import PATIENT, pixels, v2
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.stack
 
@@ -49,7 +50,7 @@ def test_an_unmodified_client_of_nvidia_gets_a_prediction(stack: LocalStack) -> 
         stack.token("user"),
         json.dumps(PATIENT),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
 

@@ -11,7 +11,7 @@ import pytest
 from slipway_cluster import JOB
 
 from tests.local.conftest import LocalStack, environment
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -41,7 +41,7 @@ def test_the_simulator_sends_labelled_rows_until_it_is_terminated(stack: LocalSt
         ) as process:
             wait_for("20 labels", lambda: labelled(scientist)["rows"] - before["rows"] >= 20)
             process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0
         result: dict[str, Any] = json.loads(output.splitlines()[-1])
         after = labelled(scientist)

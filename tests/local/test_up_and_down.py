@@ -12,7 +12,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_local.state import State
 
-from tests.local.conftest import STOP_SECONDS, LocalStack, environment
+from tests.local.conftest import START_SECONDS, STOP_SECONDS, LocalStack, environment
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.stack
 
@@ -38,7 +39,7 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
     assert stack.process.wait(STOP_SECONDS) == 0
     assert "stopping…" in stack.screen
     assert "database system is shut down" in postgresql_log(stack.state)
-    gone, alive = psutil.wait_procs([*processes, *database], timeout=10)
+    gone, alive = psutil.wait_procs([*processes, *database], timeout=SECONDS)
     assert alive == []
     assert len(gone) > 8
     again = subprocess.run(
@@ -46,7 +47,7 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
         env=environment(stack.state),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=START_SECONDS,
         check=False,
     )
     assert again.returncode == 0, again.stdout + again.stderr
@@ -59,16 +60,16 @@ def test_a_failed_start_names_the_part_and_shows_the_end_of_its_log(tmp_path: Pa
     (tmp_path / "postgres" / "PG_VERSION").write_text("9")
     failed = subprocess.run(
         [sys.executable, "-m", "slipway_local", "up", "--once"],
-        env={**environment(tmp_path), "SLIPWAY_LOCAL_DEADLINE": "8"},
+        env={**environment(tmp_path), "SLIPWAY_LOCAL_DEADLINE": "30"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=START_SECONDS,
         check=False,
     )
     assert failed.returncode == 1
     assert "! Deployment slipway-postgresql: postgresql ended with 1" in failed.stderr
     assert f"(logs: {tmp_path}/cluster/logs/slipway-postgresql)" in failed.stderr
-    assert "waited 8 s for slipway-postgresql to be ready; the end of its log:" in failed.stderr
+    assert "waited 30 s for slipway-postgresql to be ready; the end of its log:" in failed.stderr
     assert "Version mismatch: expecting version 18 but found version 9" in failed.stderr
 
 
@@ -79,7 +80,7 @@ def test_a_second_stack_on_the_same_state_does_not_start(tmp_path: Path) -> None
             env=environment(tmp_path),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SECONDS,
             check=False,
         )
     assert refused.returncode == 1

@@ -33,6 +33,7 @@ from tests.serving.artifacts import (
     write_model_settings,
     write_rules,
 )
+from tests.support.waiting import SECONDS
 
 LIMIT = 2**20
 
@@ -393,7 +394,7 @@ def test_bodies_beyond_the_common_budget_are_rejected_with_503(application: Fast
             transport=transport, base_url="http://predictor", headers=headers
         ) as client:
             first = asyncio.create_task(client.post(path, content=slow()))
-            await asyncio.wait_for(started.wait(), 20)
+            await asyncio.wait_for(started.wait(), SECONDS)
             refused = await client.post(path, content=b" " * 600)
             end.set()
             await first

@@ -14,6 +14,7 @@ from tests.conformance.served import Served
 from tests.conformance.servers import RUNTIME, STOCK, cases
 from tests.support.predictor_process import PROGRAM, started
 from tests.support.processes import free_port, responds, running_process, wait_for_start
+from tests.support.waiting import SECONDS
 
 PLAIN = {"accept-encoding": "identity"}
 
@@ -54,7 +55,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         running_process(
             command, log, environment=environment, folder=folder / "model", stop=signal.SIGKILL
         ) as process,
-        httpx.Client(base_url=url, timeout=30, headers=PLAIN) as client,
+        httpx.Client(base_url=url, timeout=SECONDS, headers=PLAIN) as client,
     ):
         wait_for_start(process, log, responds(f"{url}/v2/models/every/ready"))
         yield Served(client, "every", every.VERSION, every.EXAMPLE, every.NAMES)

@@ -13,6 +13,7 @@ from slipway_serving.mlflow_registry import MlflowRegistry
 from slipway_serving.settings import StorageSettings
 
 from tests.support.http_server import Handler, handler_server
+from tests.support.waiting import SECONDS
 
 Respond = Callable[[BaseHTTPRequestHandler], None]
 
@@ -53,7 +54,7 @@ def registry(*responses: Respond, **settings: Any) -> Iterator[MlflowRegistry]:
         def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
             queue.pop(0)(self)
 
-    with handler_server(Registry) as url, httpx.Client(timeout=5) as client:
+    with handler_server(Registry) as url, httpx.Client(timeout=SECONDS) as client:
         yield MlflowRegistry(StorageSettings(tracking_uri=url, backoff=0.001, **settings), client)
     assert queue == [], "responses that were not requested"
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.serving.artifacts import Fitted, write_artifact, write_model_settings
 from tests.support.predictor_process import PROGRAM, Predictor, started
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_files_are_written_to_the_temporary_folder_only(
     with started(artifact, tmp_path / "log", environment) as predictor:
         assert predictor.infer(patients.request()).status_code == 200
         predictor.process.terminate()
-        assert predictor.process.wait(timeout=20) == 0
+        assert predictor.process.wait(timeout=SECONDS) == 0
     assert not [
         path for name, folder in writable.items() if name != "TMPDIR" for path in folder.rglob("*")
     ]
@@ -123,7 +123,7 @@ def test_files_are_written_to_the_temporary_folder_only(
 
 def test_metrics_have_their_own_port(predictor: Predictor, patients: Fitted) -> None:
     predictor.infer(patients.request())
-    text = httpx.get(predictor.metrics).text
+    text = httpx.get(predictor.metrics, timeout=SECONDS).text
     assert 'model_infer_request_success_total{model="heart-3"' in text
 
 
@@ -149,7 +149,7 @@ def test_a_weak_token_is_rejected_at_the_start(artifact: Path, tmp_path: Path, t
         env=settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert ended.returncode == 2
@@ -166,7 +166,7 @@ def test_a_running_request_finishes_after_sigterm(
             "POST /v2/models/heart-3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: "
             f"{len(body)}\r\n\r\n"
         )
-        with socket.create_connection((url.host, url.port or 80), timeout=20) as connection:
+        with socket.create_connection((url.host, url.port or 80), timeout=SECONDS) as connection:
             connection.sendall(head.encode() + body[:10])
             predictor.process.terminate()
             wait_for(
@@ -179,7 +179,7 @@ def test_a_running_request_finishes_after_sigterm(
             wait_for("no more connections", lambda: refused(url.host, url.port or 80))
             connection.sendall(body[10:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200 OK")
-        assert predictor.process.wait(timeout=20) == 0
+        assert predictor.process.wait(timeout=SECONDS) == 0
 
 
 def test_no_request_is_lost_while_a_server_stops(
@@ -191,7 +191,7 @@ def test_no_request_is_lost_while_a_server_stops(
         sent = threading.Event()
 
         def call() -> None:
-            with httpx.Client(base_url=predictor.client.base_url) as client:
+            with httpx.Client(base_url=predictor.client.base_url, timeout=SECONDS) as client:
                 while client.get("/v2/models/heart-3/ready").status_code == 200:
                     statuses.append(
                         client.post("/v2/models/heart-3/infer", json=patients.request()).status_code
@@ -200,10 +200,10 @@ def test_no_request_is_lost_while_a_server_stops(
 
         caller = threading.Thread(target=call)
         caller.start()
-        assert sent.wait(timeout=20)
+        assert sent.wait(timeout=SECONDS)
         predictor.process.terminate()
-        caller.join(timeout=20)
-        assert predictor.process.wait(timeout=20) == 0
+        caller.join(timeout=SECONDS)
+        assert predictor.process.wait(timeout=SECONDS) == 0
     assert statuses
     assert set(statuses) == {200}
 
@@ -219,7 +219,7 @@ def test_keep_alive_connections_are_served_until_they_are_closed(
     )
 
     def call(address: str) -> None:
-        connection = http.client.HTTPConnection(address, timeout=20)
+        connection = http.client.HTTPConnection(address, timeout=SECONDS)
         pause, last = threading.Event(), False
         while not last:
             connection.request(
@@ -236,17 +236,17 @@ def test_keep_alive_connections_are_served_until_they_are_closed(
         address = predictor.client.base_url.netloc.decode()
         callers = [threads.submit(call, address) for _ in range(8)]
         for _ in range(20):
-            assert received.acquire(timeout=20)
+            assert received.acquire(timeout=SECONDS)
         predictor.process.terminate()
         for caller in callers:
-            caller.result(timeout=20)
-        assert predictor.process.wait(timeout=20) == 0
+            caller.result(timeout=SECONDS)
+        assert predictor.process.wait(timeout=SECONDS) == 0
     assert set(statuses) == {200}
 
 
 def refused(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError:
         return True
     return False
@@ -266,7 +266,7 @@ def test_an_invalid_model_ends_the_program_with_3_and_one_line(
         env={"SLIPWAY_TERMINATION_LOG": str(log)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert ended.returncode == 3
@@ -291,7 +291,12 @@ def test_code_beside_the_model_is_not_executed(patients: Fitted, tmp_path: Path)
 def test_a_wrong_setting_is_reported_by_its_variable(tmp_path: Path) -> None:
     settings = {"SLIPWAY_SERVING_THREADS": "none"}
     ended = subprocess.run(
-        [PROGRAM, tmp_path], env=settings, capture_output=True, text=True, timeout=60, check=False
+        [PROGRAM, tmp_path],
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("set SLIPWAY_SERVING_THREADS: ")

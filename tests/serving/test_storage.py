@@ -22,6 +22,7 @@ from tests.serving.artifacts import Fitted, write_artifact, write_manifest
 from tests.serving.keys import KEY
 from tests.serving.tracking_server import TrackingServer, uri_of
 from tests.support.processes import free_port
+from tests.support.waiting import SECONDS
 
 PROGRAM = Path(sys.executable).with_name("slipway-storage-initializer")
 Tamper = Callable[[Path], object]
@@ -31,7 +32,7 @@ def get(
     mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None
 ) -> ArtifactManifest:
     settings = StorageSettings(tracking_uri=mlflow.url, attempts=1)
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=SECONDS) as client:
         return fetch(
             StorageUri.parse(uri),
             dest,
@@ -310,7 +311,10 @@ def test_an_artifact_over_the_limit_is_not_downloaded(
     version, _ = mlflow.register("large", artifact)
     settings = StorageSettings(tracking_uri=mlflow.url)
     uri = StorageUri.parse(uri_of("large", version, write_manifest(artifact)))
-    with httpx.Client() as client, pytest.raises(Refused, match="at most 1000 are accepted"):
+    with (
+        httpx.Client(timeout=SECONDS) as client,
+        pytest.raises(Refused, match="at most 1000 are accepted"),
+    ):
         fetch(uri, dest, MlflowRegistry(settings, client), size_limit=1000, trusted=None)
     assert list(dest.iterdir()) == []
 
@@ -330,7 +334,7 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -409,7 +413,7 @@ def test_a_missing_setting_is_reported_by_its_variable(dest: Path) -> None:
         env={},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert ended.returncode == 2

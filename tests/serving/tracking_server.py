@@ -9,6 +9,7 @@ import httpx
 from slipway_contract.registry import ArtifactManifest, StorageUri
 
 from tests.support.mlflow_server import mlflow_server
+from tests.support.waiting import SECONDS
 
 _READY = 2  # LoggedModelStatus of MLflow's service.proto
 
@@ -19,7 +20,7 @@ class TrackingServer:
     def __init__(self, url: str, store: Path) -> None:
         self.url = url
         self.store = store
-        self._client = httpx.Client(base_url=f"{url}/api/2.0", timeout=20)
+        self._client = httpx.Client(base_url=f"{url}/api/2.0", timeout=SECONDS)
 
     def close(self) -> None:
         self._client.close()

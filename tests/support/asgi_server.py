@@ -1,11 +1,13 @@
 """A real HTTP server on a free loopback port, in a thread of the test's process."""
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
 
+from tests.support.processes import reserved_port
 from tests.support.waiting import SECONDS, wait_for
 
 
@@ -28,7 +30,10 @@ class AsgiServer:
         self._http = http
         self._lifespan = lifespan
         self._certificate = certificate
-        self._port = 0
+        # The server may be stopped and started again, and then listens on the same port.
+        reserved = reserved_port()
+        weakref.finalize(self, reserved.close)
+        self._port = reserved.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -58,7 +63,6 @@ class AsgiServer:
         self._thread.start()
         wait_for("server start", lambda: self._server.started or not self._thread.is_alive())
         assert self._server.started, "the server ended immediately"
-        self._port = self._server.servers[0].sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil  # type: ignore[import-untyped]
 
+from tests.support.waiting import SECONDS
+
 PIECE = 2**16
 
 
@@ -32,12 +34,12 @@ class Network:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10), "the port was not opened"
+        assert self._started.wait(SECONDS), "the port was not opened"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
+        self._thread.join(SECONDS)
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()

@@ -7,6 +7,8 @@ from threading import Thread
 
 import httpx
 
+from tests.support.waiting import SECONDS
+
 Response = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
 """Status, body, and further headers."""
 
@@ -61,7 +63,7 @@ def http_server(respond: Callable[[str, str, dict[str, str], bytes], Response]) 
 @contextmanager
 def modifying_proxy(url: str, modify: Callable[[str, str, bytes], bytes]) -> Iterator[str]:
     """Start a proxy to the server that forwards ``modify(method, path, body)``; yield its URL."""
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=SECONDS) as client:
 
         def forward(method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
             forwarded = {

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.waiting import SECONDS
+
 
 @dataclass
 class Load:
@@ -19,7 +21,7 @@ class Load:
     body: dict[str, Any]
     rate: float = 20.0
     threads: int = 4
-    seconds: float = 120.0
+    seconds: float = 400.0
     """Time limit of the load."""
     statuses: list[int] = field(default_factory=list)
     """Status of each response in the order of arrival."""
@@ -50,7 +52,7 @@ class Load:
 
     def _send(self) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=10) as client:
+        with httpx.Client(base_url=self.url, headers=headers, timeout=SECONDS) as client:
             until = time.monotonic() + self.seconds
             while not self._stop.is_set() and time.monotonic() < until:
                 start = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import free_port, installed, responds, running_process, wait_for_start
+from tests.support.waiting import SECONDS
 
 PROGRAM = installed("slipway-serve", ".venv-serving")
 
@@ -60,7 +61,7 @@ def started(
         running_process(
             [PROGRAM, folder], log, environment=environment, folder=log.parent, stop=signal.SIGKILL
         ) as process,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=SECONDS) as client,
     ):
         wait_for_start(process, log, responds(f"{url}/v2/models/{name}/ready"))
         yield Predictor(name, process, client, f"http://127.0.0.1:{metrics}/metrics")

@@ -20,11 +20,24 @@ LOG_END = 4000
 """Characters of a log in a failure."""
 
 
+_reserved: list[socket.socket] = []
+
+
+def reserved_port() -> socket.socket:
+    """Return a socket with a free loopback port, which no other program gets until it is closed.
+
+    Servers can listen on the port, because they set SO_REUSEADDR.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
 def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free loopback port, which stays reserved until the end of this process."""
+    _reserved.append(reserved_port())
+    return int(_reserved[-1].getsockname()[1])
 
 
 def installed(name: str, environment: str) -> Path:

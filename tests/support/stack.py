@@ -11,8 +11,9 @@ from slipway_cluster import JOB, MODEL, Cluster
 from slipway_contract.model import ConditionType, Model
 from slipway_identity.login import log_in
 
+from tests.support.processes import START_SECONDS
 from tests.support.testdata import testdata
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 PATIENT: dict[str, Any] = testdata("patient")
 
@@ -73,7 +74,7 @@ class RunningStack:
             request.headers["Authorization"] = f"Bearer {self.token(account)}"
             return request
 
-        return httpx.Client(base_url=self.url, auth=authorized, timeout=30)
+        return httpx.Client(base_url=self.url, auth=authorized, timeout=SECONDS)
 
     def model(self, name: str) -> Model:
         return Model.model_validate(self.cluster.get(MODEL, name))
@@ -93,7 +94,7 @@ class RunningStack:
 
     def result(self, job: str) -> dict[str, Any]:
         """Wait for a Job's end; return its last JSON line and its ``status``."""
-        status = wait_for(f"Job {job}", lambda: self._finished(job), 180)
+        status = wait_for(f"Job {job}", lambda: self._finished(job), START_SECONDS)
         lines = list(self.cluster.logs(JOB, job))
         results = [line for line in lines if line.startswith("{")]
         assert results, "\n".join(lines)
@@ -124,7 +125,10 @@ class RunningStack:
 
     def _mlflow(self, path: str, **query: str) -> dict[str, Any]:
         answer = httpx.get(
-            f"{self.mlflow_url}/api/2.0/{path}", params=query, auth=self.mlflow_login, timeout=30
+            f"{self.mlflow_url}/api/2.0/{path}",
+            params=query,
+            auth=self.mlflow_login,
+            timeout=SECONDS,
         )
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
@@ -134,4 +138,6 @@ class RunningStack:
         body = {"name": model, "alias": "champion", **({"version": version} if version else {})}
         url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
         method = "POST" if version else "DELETE"
-        httpx.request(method, url, json=body, auth=self.mlflow_login, timeout=30).raise_for_status()
+        httpx.request(
+            method, url, json=body, auth=self.mlflow_login, timeout=SECONDS
+        ).raise_for_status()

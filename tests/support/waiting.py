@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
-SECONDS = 60.0
-"""Default deadline of a condition."""
+SECONDS = 120.0
+"""Default deadline of a condition. It ends a hang and measures no speed."""
 
 T = TypeVar("T")
 
@@ -30,3 +31,13 @@ def until(read: Callable[[], T], holds: Callable[[T], object], seconds: float = 
             raise AssertionError(f"not within {seconds:.0f} s; last seen: {seen!r}")
         time.sleep(0.02)
     return seen
+
+
+def avoid_midnight(seconds: float = 60) -> None:
+    """Wait for the next day in UTC if the current one ends within ``seconds``."""
+
+    def is_early() -> bool:
+        now = datetime.now(UTC)
+        return now.date() == (now + timedelta(seconds=seconds)).date()
+
+    wait_for("the next day", is_early, 2 * seconds)
