@@ -73,14 +73,26 @@ class Cluster(Protocol):
         Raises Invalid, Conflict.
         """
 
+    def create(self, manifest: Manifest) -> Manifest:
+        """Create the object, without ``status``. Raises Invalid, Conflict (name taken)."""
+
+    def replace(self, manifest: Manifest) -> Manifest:
+        """Replace metadata and spec of the object that has the manifest's ``resourceVersion``.
+
+        Raises Invalid, NotFound, and Conflict when it was changed since it was read.
+        """
+
     def get(self, kind: Kind, name: str) -> Manifest:
         """Return the object; raise NotFound."""
 
     def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """Return the objects that have all the labels, sorted by name."""
 
-    def delete(self, kind: Kind, name: str) -> None:
-        """Delete the object and its dependants; do nothing when it does not exist."""
+    def delete(self, kind: Kind, name: str, *, version: str | None = None) -> None:
+        """Delete the object and its dependants; do nothing when it does not exist.
+
+        ``version``: delete only this ``resourceVersion``. Raises Conflict when it has another one.
+        """
 
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
         """Replace the status; raise NotFound."""

@@ -110,6 +110,17 @@ class KubernetesCluster:
             query_params=[("fieldValidation", "Strict")],
         )
 
+    def create(self, manifest: Manifest) -> Manifest:
+        return self._write("post", self._path(_kind_of(manifest)), intent(manifest))
+
+    def replace(self, manifest: Manifest) -> Manifest:
+        path = self._path(_kind_of(manifest), manifest["metadata"]["name"])
+        return self._write("put", path, manifest)
+
+    def _write(self, method: str, path: str, body: Manifest) -> Manifest:
+        strict = [("fieldValidation", "Strict")]
+        return self._call(method, path, body=body, field_manager=FIELD_MANAGER, query_params=strict)
+
     def get(self, kind: Kind, name: str) -> Manifest:
         return self._call("get", self._path(kind, name))
 
@@ -117,9 +128,13 @@ class KubernetesCluster:
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
         return _items(kind, self._call("get", self._path(kind), label_selector=selector))
 
-    def delete(self, kind: Kind, name: str) -> None:
+    def delete(self, kind: Kind, name: str, *, version: str | None = None) -> None:
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        options["propagationPolicy"] = "Background"
+        if version is not None:
+            options["preconditions"] = {"resourceVersion": version}
         try:
-            self._call("delete", self._path(kind, name), propagation_policy="Background")
+            self._call("delete", self._path(kind, name), body=options)
         except NotFound:
             return
 

@@ -30,6 +30,10 @@ from slipway_contract.resource import Resource
 from slipway_contract.training import TrainingJob
 
 API_VERSION = f"{GROUP}/v1alpha1"
+MODEL_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+"""Pattern of the name of a Model, which becomes part of InferenceService names (`heart-12`) and of
+DNS labels.
+"""
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -331,8 +335,7 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
-    # A name becomes part of InferenceService names (`heart-12`) and of DNS labels.
-    name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")
+    name: str = Field(pattern=MODEL_NAME)
     namespace: str | None = None
     uid: str | None = None
     generation: int = 0

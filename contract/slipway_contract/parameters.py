@@ -63,7 +63,7 @@ class _Parameter(_Schema):
     def _is_an_expression(cls, pattern: str | None) -> str | None:
         try:
             re.compile(pattern or "")
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"{pattern!r:.80} is not a regular expression: {error}") from None
         return pattern
 

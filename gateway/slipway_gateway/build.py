@@ -356,6 +356,7 @@ def control_routes(
 ) -> list[Router]:
     """Build the routes of the control plane that the OpenAPI document describes."""
     from slipway_gateway.control.administration import Administration
+    from slipway_gateway.control.declarations import Declarations
     from slipway_gateway.control.exports import Exports
     from slipway_gateway.control.labels import Labels
     from slipway_gateway.control.models import Models
@@ -363,12 +364,20 @@ def control_routes(
     from slipway_gateway.control.usage import Usage
     from slipway_gateway.control.webhooks import Webhooks
 
-    database = base.database
-    exports = Exports(base.settings.database_url.get_secret_value())
+    database, settings = base.database, base.settings
+    exports = Exports(settings.database_url.get_secret_value())
     policies, grants = AccessStore.of_policies(database), AccessStore.of_grants(database)
-    outbound = Outbound(base.settings.webhook_hosts)
+    outbound = Outbound(settings.webhook_hosts)
+    declarations = Declarations(
+        base.cluster,
+        data.routes,
+        access.grants,
+        Audit(database),
+        settings.trusted_model_fields,
+    )
     return [
         Models(data.routes, access.grants, data.metadata_cache).router(),
+        declarations.router(),
         Labels(data.routes, database, exports).router(),
         *people_routes(base, access),
         *Administration(policies, grants, Audit(database)).routers(),

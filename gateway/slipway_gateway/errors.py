@@ -89,6 +89,12 @@ class Conflict(GatewayError):
     status = 409
 
 
+class PreconditionFailed(GatewayError):
+    """The state of the resource is not that of ``If-Match`` or ``If-None-Match``."""
+
+    status = 412
+
+
 class KeyReused(InvalidInput):
     """The Idempotency-Key belongs to a different request."""
 

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from slipway_contract.body import VALUES
 
+from slipway_gateway.access.trusted_fields import TRUSTED_FIELDS
 from slipway_gateway.http.addresses import read_networks
 from slipway_gateway.http.connection import Limits
 from slipway_gateway.identity.groups import GroupClaim
@@ -373,6 +374,13 @@ class Settings(BaseSettings):
     batch_keep_seconds: float = Field(default=7 * 86400, gt=0)
     """Time after the upload at which a batch's file and result are deleted."""
 
+    trusted_model_fields: frozenset[str] = frozenset()
+    """Fields of a Model with rights of the platform that callers may set over HTTP, as a JSON list:
+    ``allowFormats``, ``predictor.runtime``, ``predictor.serviceAccountName``,
+    ``predictor.priorityClassName``, ``predictor.podLabels``, ``predictor.podAnnotations``,
+    ``training.template``, ``training.job``.
+    """
+
     watch_seconds: float = Field(default=30, gt=0)
     """Interval at which all Models, EndpointSlices and grants are read, in addition to
     notifications of changes.
@@ -415,6 +423,15 @@ class Settings(BaseSettings):
         if not _names(text) or _names(text) - set(Plane):
             raise ValueError(f"{text!r} is not a list of the planes {', '.join(Plane)}")
         return text
+
+    @field_validator("trusted_model_fields")
+    @classmethod
+    def _are_trusted_fields(cls, given: frozenset[str]) -> frozenset[str]:
+        if unknown := given - set(TRUSTED_FIELDS):
+            raise ValueError(
+                f"{min(unknown)!r} is no trusted field; these are: {', '.join(TRUSTED_FIELDS)}"
+            )
+        return given
 
     @field_validator("trusted_proxies")
     @classmethod

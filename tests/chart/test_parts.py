@@ -401,7 +401,7 @@ def test_there_is_never_a_second_controller(default: Rendering) -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_the_gateway_may_only_read_and_create_and_delete_jobs(default: Rendering) -> None:
+def test_the_gateway_may_write_only_jobs_and_models(default: Rendering) -> None:
     rules = default.of("Role")["slipway-gateway"]["rules"]
     written = {
         (resource, verb)
@@ -410,7 +410,8 @@ def test_the_gateway_may_only_read_and_create_and_delete_jobs(default: Rendering
         for verb in rule["verbs"]
         if verb not in ("get", "list", "watch")
     }
-    assert written == {("jobs", "create"), ("jobs", "delete")}
+    models = {("models", verb) for verb in ("create", "update", "delete")}
+    assert written == {("jobs", "create"), ("jobs", "delete")} | models
     assert not {resource for rule in rules for resource in rule["resources"]} & {
         "secrets",
         "pods/exec",

@@ -108,6 +108,28 @@ def test_only_a_change_of_the_spec_is_a_new_generation(cluster: Cluster) -> None
     assert cluster.apply(model(alias="blue"))["metadata"]["generation"] == 2
 
 
+def test_an_object_is_created_once_and_replaced_as_it_was_read(cluster: Cluster) -> None:
+    created = cluster.create({**model(training={"template": "t"}), "status": {"traffic": []}})
+    assert created["metadata"]["generation"] == 1
+    with pytest.raises(Conflict):
+        cluster.create(model())
+    cluster.update_status(MODEL, "heart", {"observedGeneration": 1})
+    with pytest.raises(Conflict):
+        cluster.replace({**model(alias="blue"), "metadata": created["metadata"]})
+    read = cluster.get(MODEL, "heart")
+    replaced = cluster.replace({**model(alias="blue"), "metadata": read["metadata"]})
+    assert (replaced["spec"]["alias"], "training" in replaced["spec"]) == ("blue", False)
+    assert (replaced["metadata"]["generation"], replaced["status"]["observedGeneration"]) == (2, 1)
+    with pytest.raises(Invalid, match="aliass"):
+        cluster.replace({**model(aliass="blue"), "metadata": replaced["metadata"]})
+    with pytest.raises(Conflict):
+        cluster.delete(MODEL, "heart", version=read["metadata"]["resourceVersion"])
+    cluster.delete(MODEL, "heart", version=replaced["metadata"]["resourceVersion"])
+    until(lambda: cluster.list(MODEL), lambda found: found == [])
+    with pytest.raises(NotFound):
+        cluster.replace(replaced)
+
+
 def test_a_field_that_is_no_longer_applied_is_removed(cluster: Cluster) -> None:
     cluster.apply(model(training={"template": "train-heart"}))
     assert "training" not in cluster.apply(model())["spec"]

@@ -72,7 +72,7 @@ class Api(FastAPI):
             document = super().openapi()
             components = document["components"]
             components["schemas"]["Problem"] = Problem.model_json_schema(by_alias=True)
-            names = {str(status): HTTPStatus(int(status)).name for status in STATUSES}
+            names = {str(status): f"E{status}" for status in STATUSES}
             components["responses"] = {names[str(key)]: each for key, each in PROBLEMS.items()}
             for operations in document["paths"].values():
                 for operation in operations.values():

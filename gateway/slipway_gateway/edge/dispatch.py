@@ -15,6 +15,7 @@ from slipway_gateway.inference.v2 import V2
 from slipway_gateway.telemetry.metrics import Metrics
 
 FORM = b"multipart/form-data"
+MERGE_PATCH = b"application/merge-patch+json"
 PIECE = 2**16
 """Bytes of a form that are parsed without returning to the event loop."""
 CONTROL_BODY_LIMIT = 2**16
@@ -49,7 +50,8 @@ class Dispatch:
         if rule.method in WITH_BODY and rule.name not in STREAMED:
             is_prediction = rule.name == "predict"
             limit = self._body_limit if is_prediction else min(CONTROL_BODY_LIMIT, self._body_limit)
-            receive = await _whole(exchange, limit, FORM if is_prediction else JSON)
+            other = MERGE_PATCH if rule.method == "PATCH" else JSON
+            receive = await _whole(exchange, limit, FORM if is_prediction else other)
         started = time.perf_counter()
 
         async def measured(message: Message) -> None:

@@ -49,21 +49,31 @@ class LocalCluster:
             old = self.store.get(kind, name)
             if old is None:
                 return self.store.insert(_in_namespace(kind, with_defaults(kind, wanted)), wanted)
-            _check_version(manifest, old)
+            _check_version(manifest["metadata"].get("resourceVersion"), old)
             new = with_defaults(kind, merge(self.store.applied(kind, name), wanted, old))
             admit(kind, new, old)
             return self.store.replace(old, new, wanted)
 
     def create(self, manifest: Manifest) -> Manifest:
-        """Create an object; raise Invalid, or Conflict when the name is taken."""
         kind = POD if manifest["kind"] == POD.name else kind_of(manifest)
-        name = name_of(manifest)
+        name, manifest = name_of(manifest), intent(manifest)
         if kind != POD:
             admit(kind, manifest)
         with self.store.transaction():
             if self.store.get(kind, name):
                 raise Conflict(f"{kind.name} {name} exists already")
             return self.store.insert(_in_namespace(kind, with_defaults(kind, manifest)), {})
+
+    def replace(self, manifest: Manifest) -> Manifest:
+        kind, name = kind_of(manifest), name_of(manifest)
+        with self.store.transaction():
+            old = self.get(kind, name)
+            _check_version(manifest["metadata"].get("resourceVersion"), old)
+            new = {key: value for key, value in manifest.items() if key != "status"}
+            admit(kind, new, old)
+            if "status" in old:
+                new["status"] = old["status"]
+            return self.store.replace(old, new)
 
     def get(self, kind: Kind, name: str) -> Manifest:
         found = self.store.get(kind, name)
@@ -74,10 +84,11 @@ class LocalCluster:
     def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
         return self.store.list(kind, labels)
 
-    def delete(self, kind: Kind, name: str) -> None:
+    def delete(self, kind: Kind, name: str, *, version: str | None = None) -> None:
         with self.store.transaction():
             found = self.store.get(kind, name)
             if found is not None:
+                _check_version(version, found)
                 self.store.remove(found["metadata"]["uid"])
 
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
@@ -211,10 +222,11 @@ def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "namespace": "default"}}
 
 
-def _check_version(manifest: Manifest, old: Manifest) -> None:
-    version = manifest["metadata"].get("resourceVersion")
+def _check_version(version: str | None, old: Manifest) -> None:
     if version is not None and version != old["metadata"]["resourceVersion"]:
-        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} s read: read it again")
+        raise Conflict(
+            f"{old['kind']} {old['metadata']['name']} was changed since it was read; read it again"
+        )
 
 
 def _differences(
