@@ -19,7 +19,7 @@ from slipway_jobs.settings import read_settings, read_simulator_settings
 
 logger = logging.getLogger(__name__)
 
-STATUS = {"refused": 3, "drift": 3, "too few rows": 4}
+STATUS = {"refused": 3, "undecided": 3, "drift": 3, "too few rows": 4}
 """Exit status of each state that is not 0."""
 
 
@@ -102,28 +102,27 @@ def _evaluate(given: Namespace) -> dict[str, Any]:
     from slipway.registry.tracking import Tracking
 
     from slipway_jobs.promotion.evaluation import evaluate
-    from slipway_jobs.tasks.task import declared_task
+    from slipway_jobs.tasks.task import task_of
 
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return evaluate(
-        declared_task(given.model), tracking.version(given.model, number), settings, tracking
-    )
+    version = tracking.version(given.model, number)
+    return evaluate(task_of(given.model), version, settings, tracking)
 
 
 def _promote(given: Namespace) -> dict[str, Any]:
     number, gain, settings = (
         command.version(given.version),
-        command.number("--min-gain", given.min_gain, 0),
+        command.number("--min-gain", given.min_gain, -1e9),
         read_settings(),
     )
     from slipway.registry.tracking import Tracking
     from slipway.training.metric import Direction
 
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
-    from slipway_jobs.tasks.task import declared_task
+    from slipway_jobs.tasks.task import task_of
 
-    task = declared_task(given.model)
-    task.metric(given.metric)
+    if task := task_of(given.model):
+        task.metric(given.metric)
     direction = Direction(given.direction) if given.direction else None
     request = PromotionRequest(
         given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason

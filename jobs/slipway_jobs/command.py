@@ -14,7 +14,8 @@ EXIT_STATUSES = """exit status:
   0  done; monitor: stable
   1  failed: the reason is on stderr and in the last line of stdout
   2  a parameter is invalid: the reason names it and its valid values
-  3  promote, etl: refused; monitor: drift; adopt, register: the model cannot be served
+  3  promote: refused or undecided; etl: refused; monitor: drift; adopt, register: the model
+     cannot be served
   4  monitor: too few rows in the window
 """
 
@@ -159,7 +160,10 @@ def _promote(command: argparse.ArgumentParser) -> None:
         "--min-gain",
         default="0",
         metavar="X",
-        help="required improvement of the metric (%(default)s: not worse)",
+        help=(
+            "gain that the metric must exceed with 95 %% confidence (%(default)s: better); a "
+            "negative one accepts a version that is at most that much worse"
+        ),
     )
     command.add_argument("--dry-run", action="store_true", help="print the decision, move no alias")
     command.add_argument(

@@ -23,13 +23,14 @@ from slipway_contract.signature import Signature
 
 from slipway.errors import WrongParameter
 from slipway.packaging.card import card
-from slipway.packaging.evaluation import FILE, EvaluationTable
+from slipway.packaging.evaluation import EvaluationTable
 from slipway.packaging.frames import as_frame, describe, frame_rows
 from slipway.packaging.model import PackagedModel
 from slipway.packaging.onnx_graph import parse
 from slipway.packaging.package import package
 from slipway.packaging.reference import reference_of_rows
 from slipway.packaging.rows import request_of
+from slipway.registry.evaluations import store_table
 from slipway.registry.flavors import save_description, save_onnx
 from slipway.registry.revision import git_revision
 from slipway.registry.storing import store_version
@@ -38,8 +39,6 @@ from slipway.training.metric import Metric
 
 EXPERIMENT = "training"
 """Prefix of the experiment of each model, without an active run."""
-EVALUATIONS = "evaluations"
-"""Experiment with a run for each evaluation table."""
 
 _LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "numpy", "pandas")
 
@@ -131,7 +130,7 @@ def _log(
         Tag.IMAGE.value: os.environ.get("SLIPWAY_IMAGE", "none (logged by a user)"),
     }
     if table:
-        tags[Tag.EVALUATION_DIGEST.value] = _store_table(name, table, tracking)
+        tags[Tag.EVALUATION_DIGEST.value] = store_table(name, table, tracking)
     text = card(name, use, packaged, _data(frames, table), scores, revision)
     key = os.environ.get("SLIPWAY_SIGNING_KEY")
     with tracking.active_run(f"{EXPERIMENT}-{name}", name, tags) as run:
@@ -150,17 +149,6 @@ def _log(
             Path(key) if key else None,
             lambda folder, model_id: _save(packaged, folder, run, model_id),
         )
-
-
-def _store_table(name: str, table: EvaluationTable, tracking: Tracking) -> str:
-    """Store the table in a run of its own, unless there is one, and return its digest."""
-    content, digest = table.content(), table.digest
-    tags = {"slipway.model": name, Tag.EVALUATION_DIGEST.value: digest}
-    if tracking.finished_run(EVALUATIONS, tags) is None:
-        with tracking.run(EVALUATIONS, name, tags) as run:
-            run.log(metrics={"rows": len(table.truth)})
-            run.log_content(FILE, content)
-    return digest
 
 
 def _files(

@@ -88,10 +88,17 @@ def test_a_better_version_is_promoted_with_an_audit_tag(promotions: Promotions) 
     assert (entry["gate"], entry["metric"], entry["direction"]) == ("passed", "log_loss", "min")
 
 
-def test_an_equal_version_passes_unless_a_gain_is_required(promotions: Promotions) -> None:
+def test_an_equal_version_is_undecided_unless_a_small_loss_is_accepted(
+    promotions: Promotions,
+) -> None:
     promotions.promote(promotions.good)
+    result = promotions.promote(promotions.equal)
+    assert (result["state"], result["verdict"]) == ("undecided", "not distinguishable")
+    assert (result["low"], result["gain"], result["high"]) == (0, 0, 0)
+    assert "give a negative --min-gain" in result["reason"]
+    assert promotions.live == "1"
     assert promotions.promote(promotions.equal, min_gain=0.01)["state"] == "refused"
-    assert promotions.promote(promotions.equal)["state"] == "promoted"
+    assert promotions.promote(promotions.equal, min_gain=-0.01)["state"] == "promoted"
 
 
 def test_a_given_direction_is_used(promotions: Promotions) -> None:
@@ -116,7 +123,7 @@ def test_a_live_version_is_not_promoted_again(promotions: Promotions) -> None:
 
 def test_a_rollback_skips_the_gate_and_records_it(promotions: Promotions) -> None:
     promotions.promote(promotions.worse)
-    promotions.promote(promotions.good)
+    promotions.promote(promotions.good, metric="log_loss")
     result = promotions.promote(promotions.worse, rollback=True)
     assert (result["state"], result["from"], promotions.live) == ("promoted", "1", "3")
     assert [entry["gate"] for entry in promotions.audit(promotions.worse)] == [
@@ -148,7 +155,7 @@ def test_an_alias_that_moved_in_the_meantime_is_not_moved_again(
     with modifying_proxy(mlflow_url, move_in_the_meantime) as url:
         promotions.tracking = Tracking(url)
         with pytest.raises(Refused, match=r"was moved to heart-gate/2 during the evaluation"):
-            promotions.promote(promotions.good)
+            promotions.promote(promotions.good, metric="log_loss")
     assert Tracking(mlflow_url).aliased(promotions.task.name, promotions.alias) == promotions.equal
 
 

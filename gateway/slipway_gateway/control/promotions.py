@@ -36,10 +36,13 @@ class PromotionRequest(RequestSchema):
     )
     min_gain: float = Field(
         default=0,
-        ge=0,
+        gt=-1e9,
         lt=1e9,
         allow_inf_nan=False,
-        description="minimum improvement of the metric; 0: not worse than the champion",
+        description=(
+            "gain that the metric must exceed with 95 % confidence; a negative one accepts a "
+            "version that is at most that much worse"
+        ),
     )
     reason: str = Field(
         default="",
@@ -79,7 +82,7 @@ class Promotion(ModelJob):
     result: dict[str, Any] | None = Field(
         description=(
             "output of the Job; `state` is promoted, unchanged, passed (a dry run), refused "
-            "or failed"
+            "(a worse version), undecided (not distinguishable) or failed"
         )
     )
 

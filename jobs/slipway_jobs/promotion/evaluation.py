@@ -2,26 +2,70 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from slipway.errors import NoSuchVersion, WrongDigest
+import numpy as np
+from numpy.typing import NDArray
+from slipway.errors import NoSuchVersion, WrongDigest, WrongParameter
 from slipway.packaging import artifact
+from slipway.packaging.evaluation import EvaluationTable, classes_of
+from slipway.packaging.graph import graph_runner
+from slipway.packaging.rows import Arrays
+from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking, Version
-from slipway.training.metric import scores
-from slipway_contract.registry import ArtifactManifest, Tag
+from slipway.training.metric import Direction, Labels, Metric, Predictions, scores
+from slipway_contract.registry import SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
+from slipway_contract.signature import Signature
 
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.baseline import baseline_scores, strongest
 from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
+
+
+class Incomparable(WrongParameter):
+    """A version cannot be scored on an evaluation; the reason names what differs."""
+
+
+class Evaluation(Protocol):
+    """Rows with known outputs, on which versions are scored as they are served."""
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset or table, for results."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the dataset or of the table."""
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """The metrics; the first one is the default of a promotion."""
+
+    @property
+    def truth(self) -> Labels:
+        """The true outputs [rows]: INT64 classes, or FP64 quantities."""
+
+    @property
+    def groups(self) -> NDArray[Any]:
+        """A value [rows], equal for rows that depend on each other."""
+
+    def predictions(self, version: Version) -> Predictions:
+        """Return the outputs of the version's verified model file.
+
+        Raises WrongDigest, Incomparable.
+        """
+
+    def baselines(self) -> Mapping[str, Predictions]:
+        """Return predictions without a model, by name."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +73,136 @@ class HeldOut:
     """The held-out rows of the dataset that a version was trained on."""
 
     task: Task
-    dataset: str
+    name: str
     digest: str
     split: Split
+    tracking: Tracking
 
-    def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
-        """Return the version's scores by metric, of its verified model file on the held-out rows.
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return self.task.metrics
 
-        Raises WrongDigest.
-        """
-        outputs = served_by(version, tracking).run(self.task.feeds(self.split.test.features))
-        found = scores(self.task.metrics, self.split.test.labels, self.task.predictions(outputs))
-        logger.info("%s on %d held-out rows: %s", version, len(self.split.test), _short(found))
-        return found
+    @property
+    def truth(self) -> Labels:
+        return self.split.test.labels
 
-    def baseline(self) -> dict[str, float]:
-        """Return the best score of each metric that any baseline has."""
-        metrics, split = self.task.metrics, self.split
-        return strongest(
-            metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test)
+    @property
+    def groups(self) -> NDArray[Any]:
+        return self.split.test.groups
+
+    def predictions(self, version: Version) -> Predictions:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, manifest = fetch(version, self.tracking, Path(temporary))
+            served = Served(manifest.format, (folder / manifest.format.file).read_bytes())
+        return self.task.predictions(served.run(self.task.feeds(self.split.test.features)))
+
+    def baselines(self) -> Mapping[str, Predictions]:
+        train, test = self.split.train, self.split.test
+        found = self.task.target.baselines
+        return {name: baseline(train, test) for name, baseline in found.items()}
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """The evaluation table that was logged with a version; other versions can be scored on it."""
+
+    owner: Version
+    signature: Signature
+    """The signature of the owner."""
+    content: bytes
+    tracking: Tracking
+
+    @property
+    def name(self) -> str:
+        return f"evaluation table of {self.owner}"
+
+    @property
+    def digest(self) -> str:
+        return self.owner.tag(Tag.EVALUATION_DIGEST)
+
+    @cached_property
+    def _table(self) -> EvaluationTable:
+        return EvaluationTable.read(self.content, self.signature)
+
+    @cached_property
+    def _classes(self) -> list[Any] | None:
+        return classes_of(self.signature)
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return self._table.metrics(self._classes)
+
+    @property
+    def truth(self) -> Labels:
+        return self._table.labels(self._classes)
+
+    @property
+    def groups(self) -> NDArray[Any]:
+        return np.arange(len(self._table.truth))
+
+    def predictions(self, version: Version) -> Predictions:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, manifest = fetch(version, self.tracking, Path(temporary))
+            signature = _signature(folder)
+            try:
+                table = self._rows_for(signature)
+            except WrongParameter as error:
+                raise Incomparable(
+                    f"{version} cannot be scored on the {self.name}: {error}"
+                ) from error
+            outputs = _run(folder, manifest.format, signature, table.rows)
+        return table.predictions(self._classes, outputs)
+
+    def _rows_for(self, signature: Signature) -> EvaluationTable:
+        if (classes := classes_of(signature)) != self._classes:
+            raise WrongParameter(
+                f"its classes are {classes or 'none'}, those of the table are "
+                f"{self._classes or 'none'}"
+            )
+        return EvaluationTable.read(self.content, signature)
+
+    def baselines(self) -> Mapping[str, Predictions]:
+        truth = self.truth
+        if self._classes is None:
+            return {"constant": np.full(len(truth), truth.mean())}
+        shares = np.bincount(truth, minlength=len(self._classes)) / len(truth)
+        return {"class shares": np.tile(shares, (len(truth), 1))}
+
+
+def evaluations_of(
+    task: Task | None,
+    candidate: Version,
+    live: Version | None,
+    settings: Settings,
+    tracking: Tracking,
+) -> Iterator[Evaluation]:
+    """Yield the evaluations of a candidate, the preferred one first.
+
+    They are the table that was logged with it, the rows that its task held out, and the table of
+    the live version. Raises NoSuchVersion when there are none, and WrongDigest.
+    """
+    found = False
+    for owner in (candidate, live):
+        if owner is not None and Tag.EVALUATION_DIGEST in owner.tags:
+            found = True
+            yield stored_evaluation(owner, tracking)
+        if owner is candidate and task is not None and Tag.DATASET in candidate.tags:
+            found = True
+            yield held_out_of(task, candidate, settings, tracking)
+    if not found:
+        raise NoSuchVersion(
+            f"{candidate}: has no evaluation table and no task, so it cannot be scored; log it "
+            "by slipway.log_model(…, evaluation=(rows, true outputs))"
         )
+
+
+def stored_evaluation(owner: Version, tracking: Tracking) -> StoredTable:
+    """Return the evaluation table of a version. Raises NoSuchVersion, WrongDigest."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, _ = fetch(owner, tracking, Path(temporary))
+        signature = _signature(folder)
+    content = read_table(owner.name, owner.tag(Tag.EVALUATION_DIGEST), tracking)
+    return StoredTable(owner, signature, content, tracking)
 
 
 def held_out_of(task: Task, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
@@ -68,15 +222,16 @@ def held_out_of(task: Task, version: Version, settings: Settings, tracking: Trac
             f"{version} was trained on {name} with the digest {digest}; its source now has "
             f"{table.digest}"
         )
-    return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject))
+    return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject), tracking)
 
 
 def evaluate(
-    task: Task, version: Version, settings: Settings, tracking: Tracking
+    task: Task | None, version: Version, settings: Settings, tracking: Tracking
 ) -> dict[str, Any]:
     """Score a version, write the scores to its run and its tags, and return the result as JSON."""
-    held_out = held_out_of(task, version, settings, tracking)
-    found = held_out.score(version, tracking)
+    evaluation = next(evaluations_of(task, version, None, settings, tracking))
+    found = scores(evaluation.metrics, evaluation.truth, evaluation.predictions(version))
+    logger.info("%s on %d rows: %s", version, len(evaluation.truth), _short(found))
     tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
     tracking.tag(
         version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()}
@@ -85,21 +240,56 @@ def evaluate(
         "state": "evaluated",
         "model": version.name,
         "version": version.version,
-        "dataset": held_out.dataset,
-        "rows": len(held_out.split.test),
+        "dataset": evaluation.name,
+        "rows": len(evaluation.truth),
         "metrics": found,
-        "baseline": held_out.baseline(),
+        "baseline": {
+            metric.name: metric.score(
+                evaluation.truth, strongest_baseline(evaluation, metric, metric.direction)[1]
+            )
+            for metric in evaluation.metrics
+        },
     }
 
 
-def served_by(version: Version, tracking: Tracking) -> Served:
-    """Return the version's model file from its verified artifact.
+def metric_of(evaluation: Evaluation, name: str | None, model: str) -> Metric:
+    """Return the metric with that name, the first when None. Raises WrongParameter."""
+    for metric in evaluation.metrics:
+        if name in (None, metric.name):
+            return metric
+    known = ", ".join(metric.name for metric in evaluation.metrics)
+    if not known:
+        raise WrongParameter(
+            f"metric: there is none for several quantities, which {model} predicts; promote it "
+            "with --rollback and a reason"
+        )
+    raise WrongParameter(f"metric: {name!r} is unknown; {model} has {known}")
 
-    Raises WrongDigest, NoSuchVersion.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, manifest = fetch(version, tracking, Path(temporary))
-        return Served(manifest.format, (folder / manifest.format.file).read_bytes())
+
+def strongest_baseline(
+    evaluation: Evaluation, metric: Metric, direction: Direction
+) -> tuple[str, Predictions]:
+    """Return the baseline with the best score of the metric, by name."""
+    found = evaluation.baselines().items()
+    best = {Direction.MAX: max, Direction.MIN: min}[direction]
+    return best(found, key=lambda named: metric.score(evaluation.truth, named[1]))
+
+
+def _signature(folder: Path) -> Signature:
+    return Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
+
+
+def _run(folder: Path, form: ArtifactFormat, signature: Signature, rows: Arrays) -> Arrays:
+    """Return the outputs of the model file for rows by input. Raises NoSuchVersion."""
+    content = (folder / form.file).read_bytes()
+    if form is ArtifactFormat.ONNX:
+        return graph_runner(content, signature)(rows)
+    if form is ArtifactFormat.SKOPS:
+        # Imported here because scikit-learn's tables and skops take a second that ONNX needs not.
+        from slipway.packaging.skops_file import load_skops
+
+        return load_skops(content, signature).predict_rows(rows)
+    return Served(form, content).run(rows)
 
 
 def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, ArtifactManifest]:

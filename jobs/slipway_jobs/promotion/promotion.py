@@ -3,23 +3,39 @@
 import json
 import logging
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from slipway.errors import Refused
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
 from slipway_contract.registry import Tag
 
 from slipway_jobs.promotion.audit import recorded
-from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
+from slipway_jobs.promotion.comparison import (
+    MIN_GROUPS,
+    Comparison,
+    Verdict,
+    compare_predictions,
+)
+from slipway_jobs.promotion.evaluation import (
+    Evaluation,
+    Incomparable,
+    evaluations_of,
+    fetch,
+    metric_of,
+    strongest_baseline,
+)
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
+STATES = {Verdict.BETTER: "passed", Verdict.WORSE: "refused", Verdict.UNDECIDED: "undecided"}
 AUDIT = "slipway.promotion."
 """Prefix of a version's tags, followed by the time.
 
@@ -40,21 +56,8 @@ class PromotionRequest:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class GateResult:
-    """The decision of the gate, with the numbers behind it."""
-
-    passed: bool
-    reason: str
-    metric: str
-    direction: Direction
-    candidate: float
-    opponent: float
-    gain: float
-
-
 def promote(
-    task: Task,
+    task: Task | None,
     candidate: Version,
     request: PromotionRequest,
     settings: Settings,
@@ -62,8 +65,9 @@ def promote(
 ) -> dict[str, Any]:
     """Move the alias to the candidate if the gate passes it; return the result as JSON.
 
-    ``state`` is promoted, unchanged (live already), passed (a dry run that would promote) or
-    refused. Raises Refused when another process moved the alias in the meantime.
+    ``state`` is promoted, unchanged (live already), passed (a dry run that would promote), refused
+    (a worse version) or undecided. Raises Refused when another process moved the alias in the
+    meantime.
     """
     live = tracking.aliased(candidate.name, request.alias)
     result: dict[str, Any] = {
@@ -80,61 +84,97 @@ def promote(
             "gate": "skipped (rollback)",
             "reason": _without_gate(candidate, live, tracking),
         }
-        passed = True
+        state = "passed"
     else:
-        decision = compare(task, candidate, live, request, settings, tracking)
-        passed = decision.passed
+        evaluations = evaluations_of(task, candidate, live, settings, tracking)
+        evaluation, comparison, opponent = compare(candidate, live, request, evaluations)
+        verdict = comparison.verdict(request.min_gain)
+        state = STATES[verdict]
         gate = {
-            "gate": "passed" if passed else "refused",
-            **{k: v for k, v in vars(decision).items() if k != "passed"},
+            "gate": state,
+            "verdict": verdict,
+            "reason": _reason(candidate, opponent, request, evaluation, comparison),
+            "evaluation": evaluation.digest,
+            **comparison.as_json(),
         }
     logger.info("%s", gate["reason"])
-    if passed and not request.dry_run:
+    if state == "passed" and not request.dry_run:
         _move(candidate, live, request, settings, tracking, gate)
-    state = "refused" if not passed else "passed" if request.dry_run else "promoted"
+        state = "promoted"
     return {"state": state, **result, **gate}
 
 
 def compare(
-    task: Task,
     candidate: Version,
     live: Version | None,
     request: PromotionRequest,
-    settings: Settings,
-    tracking: Tracking,
-) -> GateResult:
-    """Score both versions on the candidate's held-out rows and return the gate's decision.
+    evaluations: Iterable[Evaluation],
+) -> tuple[Evaluation, Comparison, str]:
+    """Compare a candidate with the live version on the first evaluation that scores both.
 
-    The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse.
-    Without a live version it is compared with the baseline, and must be better.
+    Without a live version its opponent is the strongest baseline. Returns also the name of the
+    opponent. Raises WrongParameter for an unknown metric, and if no evaluation scores both.
     """
-    held_out = held_out_of(task, candidate, settings, tracking)
-    metric = task.metric(request.metric)
-    direction = request.direction or metric.direction
-    score = held_out.score(candidate, tracking)[metric.name]
-    if live is None:
-        other, name = held_out.baseline()[metric.name], "the baseline"
-    else:
-        _warn_of_other_data(held_out, live)
-        other, name = held_out.score(live, tracking)[metric.name], f"{live} ({request.alias})"
-    gain = direction.gain(score, other)
-    passed = gain >= request.min_gain and (live is not None or gain > 0)
-    bound = f"at least {request.min_gain:g}" if live or request.min_gain else "more than 0"
-    reason = (
-        f"{candidate} {'passes' if passed else 'is refused'}: {metric.name} {score:.4f} "
-        f"against {other:.4f} of {name} "
-        f"on the same {len(held_out.split.test)} held-out rows, a gain of {gain:+.4f} "
-        f"({direction}); {bound} is required"
+    reasons = []
+    for evaluation in evaluations:
+        metric = metric_of(evaluation, request.metric, candidate.name)
+        direction = request.direction or metric.direction
+        try:
+            predictions = evaluation.predictions(candidate)
+            if live is None:
+                name, other = strongest_baseline(evaluation, metric, direction)
+                opponent = f"the baseline ({name})"
+            else:
+                _warn_of_other_data(evaluation, live)
+                other, opponent = evaluation.predictions(live), f"{live} ({request.alias})"
+        except Incomparable as error:
+            reasons.append(str(error))
+            continue
+        truth, groups = evaluation.truth, evaluation.groups
+        found = compare_predictions(metric, direction, truth, groups, predictions, other)
+        return evaluation, found, opponent
+    raise Incomparable("; ".join(reasons))
+
+
+def _reason(
+    candidate: Version,
+    opponent: str,
+    request: PromotionRequest,
+    evaluation: Evaluation,
+    found: Comparison,
+) -> str:
+    verdict = found.verdict(request.min_gain)
+    outcome = {
+        Verdict.BETTER: "passes",
+        Verdict.WORSE: "is refused",
+        Verdict.UNDECIDED: "is not distinguishable",
+    }[verdict]
+    interval = (
+        f"between {found.low:+.4f} and {found.high:+.4f} with 95 % confidence"
+        if np.isfinite(found.low)
+        else f"of unknown confidence: the rows have fewer than {MIN_GROUPS} independent groups"
     )
-    return GateResult(passed, reason, metric.name, direction, score, other, gain)
+    remedy = (
+        "; to accept a version that is a little worse, give a negative --min-gain, for example "
+        "--min-gain=-0.01, or evaluate more rows"
+    )
+    return (
+        f"{candidate} {outcome}: {found.metric.name} {found.candidate:.4f} against "
+        f"{found.opponent:.4f} of {opponent} on the same {len(evaluation.truth)} held-out rows, a "
+        f"gain of {found.gain:+.4f} ({found.direction}), {interval}; more than "
+        f"{request.min_gain:g} is required{remedy if verdict is Verdict.UNDECIDED else ''}"
+    )
 
 
-def _warn_of_other_data(held_out: HeldOut, live: Version) -> None:
-    if live.tags.get(Tag.DATASET_DIGEST) != held_out.digest:
+def _warn_of_other_data(evaluation: Evaluation, live: Version) -> None:
+    if evaluation.digest not in (
+        live.tags.get(Tag.DATASET_DIGEST),
+        live.tags.get(Tag.EVALUATION_DIGEST),
+    ):
         # It can only disadvantage the candidate: the live version may have been trained on rows
         # that are held out for the candidate.
         logger.warning(
-            "%s was trained on other data, which may include the candidate's held-out rows", live
+            "%s was logged with other data, which may include the candidate's held-out rows", live
         )
 
 

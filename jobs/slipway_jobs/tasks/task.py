@@ -152,6 +152,11 @@ def parameters_schema(task: Task) -> dict[str, Any]:
     return schema
 
 
+def task_of(name: str) -> Task | None:
+    """Return the declared task of a model; None for a model without one."""
+    return declared_task(name) if name in TASKS else None
+
+
 def declared_task(name: str) -> Task:
     """Return the declared task of that name. Raises WrongParameter."""
     if name not in TASKS:

@@ -72,25 +72,48 @@ class EvaluationTable:
     def digest(self) -> str:
         return digest_of(self.content())
 
+    @classmethod
+    def read(cls, content: bytes, signature: Signature) -> Self:
+        """Return a stored table as rows of a signature. Raises WrongParameter if it has no such."""
+        frame = pd.read_parquet(io.BytesIO(content))
+        truth = frame.pop(LABEL)
+        for column in signature.inputs:
+            if column.name not in frame.columns:
+                raise WrongParameter(f"the evaluation table has no column {column.name!r}")
+            if not column.missing and frame[column.name].isna().any():
+                raise WrongParameter(
+                    f"the evaluation table has rows without {column.name!r}, which is required"
+                )
+        return cls.of(signature, frame, np.stack(truth.tolist()))
+
     def scores(self, classes: Sequence[Any] | None, outputs: Arrays) -> dict[Metric, float]:
         """Return the scores of served outputs; of ``classes`` in order, or of a quantity.
 
         There are none of several quantities. Raises WrongParameter for an unknown class.
         """
+        truth, predictions = self.labels(classes), self.predictions(classes, outputs)
+        found = {m: m.score(truth, predictions) for m in self.metrics(classes)}
+        return {metric: value for metric, value in found.items() if np.isfinite(value)}
+
+    def metrics(self, classes: Sequence[Any] | None) -> Sequence[Metric]:
+        """Return the metrics of classes, or of a quantity; none of several quantities."""
+        outputs = self.signature.outputs
         if classes is None:
-            return self._of_quantity(outputs)
-        truth = self._codes(classes)
-        predictions = _probabilities(self.signature, classes, outputs)
-        return _finite(_metrics(self.signature, classes, truth), truth, predictions)
+            return () if outputs[0].shape else (MAE, RMSE)
+        if len(outputs) == 1:  # a label without probabilities
+            return (ACCURACY, MACRO_F1)
+        if len(classes) > 2:
+            return (ACCURACY, MACRO_F1, LOG_LOSS)
+        ranked = (AUC,) if len(np.unique(self.labels(classes))) == 2 else ()
+        return (*ranked, LOG_LOSS, BRIER, ACCURACY)
 
-    def _of_quantity(self, outputs: Arrays) -> dict[Metric, float]:
-        column = self.signature.outputs[0]
-        if column.shape:
-            return {}
-        values = outputs[column.name].astype(np.float64).ravel()
-        return _finite((MAE, RMSE), self.truth.astype(np.float64), values)
+    def labels(self, classes: Sequence[Any] | None) -> Labels:
+        """Return the true outputs [rows]: positions in ``classes`` INT64, or quantities FP64.
 
-    def _codes(self, classes: Sequence[Any]) -> Labels:
+        Raises WrongParameter for an unknown class.
+        """
+        if classes is None:
+            return self.truth.astype(np.float64)
         known = {each: code for code, each in enumerate(np.asarray(classes).tolist())}
         for label in self.truth.tolist():
             if label not in known:
@@ -100,36 +123,30 @@ class EvaluationTable:
                 )
         return np.array([known[label] for label in self.truth.tolist()], dtype=np.int64)
 
+    def predictions(self, classes: Sequence[Any] | None, outputs: Arrays) -> Predictions:
+        """Return probabilities [rows, classes], of a label alone 0 and 1; or values [rows]."""
+        if classes is None:
+            values = outputs[self.signature.outputs[0].name].astype(np.float64)
+            return values if self.signature.outputs[0].shape else values.ravel()
+        column = self.signature.outputs[-1]
+        given = outputs[column.name]
+        if column.shape:
+            return given
+        if len(self.signature.outputs) > 1:
+            return np.stack([1 - given.ravel(), given.ravel()], axis=1)
+        return np.asarray(given.reshape(-1, 1) == np.asarray(classes).reshape(1, -1), np.float64)
+
+
+def classes_of(signature: Signature) -> list[Any] | None:
+    """Return the classes of a signature in order; None for a quantity. Raises WrongParameter."""
+    label = signature.outputs[0]
+    if label.datatype is Datatype.BYTES and not label.categories:
+        raise WrongParameter(f"output {label.name!r}: is a text without categories")
+    return list(label.codes or label.categories or ()) or None
+
 
 def _cells(column: Column, rows: Arrays) -> Any:
     values = rows[column.name]
     if column.datatype is Datatype.BYTES and column.missing:
         return [text or None for text in values]
     return values
-
-
-def _metrics(signature: Signature, classes: Sequence[Any], truth: Labels) -> Sequence[Metric]:
-    if len(signature.outputs) == 1:  # a label without probabilities
-        return (ACCURACY, MACRO_F1)
-    if len(classes) > 2:
-        return (ACCURACY, MACRO_F1, LOG_LOSS)
-    ranked = (AUC,) if len(np.unique(truth)) == 2 else ()
-    return (*ranked, LOG_LOSS, BRIER, ACCURACY)
-
-
-def _probabilities(signature: Signature, classes: Sequence[Any], outputs: Arrays) -> Predictions:
-    """Return the probabilities [rows, classes]; of a label without probabilities 0 and 1."""
-    column = signature.outputs[-1]
-    given = outputs[column.name]
-    if column.shape:
-        return given
-    if len(signature.outputs) > 1:
-        return np.stack([1 - given.ravel(), given.ravel()], axis=1)
-    return np.asarray(given.reshape(-1, 1) == np.asarray(classes).reshape(1, -1), np.float64)
-
-
-def _finite(
-    metrics: Sequence[Metric], truth: Labels, predictions: Predictions
-) -> dict[Metric, float]:
-    found = {metric: metric.score(truth, predictions) for metric in metrics}
-    return {metric: value for metric, value in found.items() if np.isfinite(value)}

@@ -30,14 +30,14 @@ def as_graph(
     signature = estimator.signature
     exported = export_columns if estimator.selects_columns else export
     content = exported(estimator.fitted, signature).SerializeToString()
-    predict_rows = _runner(content, signature)
+    predict_rows = graph_runner(content, signature)
     parity = check_parity(predict_rows, estimator, samples, against)
     return PackagedModel(
         ArtifactFormat.ONNX, content, signature, predict_rows, origin, parity, estimator.caveat
     )
 
 
-def _runner(content: bytes, signature: Signature) -> Callable[[Arrays], Arrays]:
+def graph_runner(content: bytes, signature: Signature) -> Callable[[Arrays], Arrays]:
     """Return a function that runs the graph. Raises NotConvertible when ONNX Runtime rejects it."""
     try:
         run = load_onnx(content)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import skops.io
 from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
+from slipway_contract.signature import Signature
 
 from slipway.errors import Refused
 from slipway.packaging.estimator import Estimator
@@ -29,8 +30,7 @@ def as_skops(estimator: Estimator, samples: Sequence[Sample], reason: str) -> Pa
             f"{prefix}it contains {', '.join(sorted(unknown)[:5])}, which could run any code; "
             f"{_REMEDY}"
         )
-    loaded = skops.io.loads(content, trusted=list(SKOPS_TRUSTED))
-    served = Estimator(loaded, type(loaded).__name__, estimator.signature)
+    served = load_skops(content, estimator.signature)
     return PackagedModel(
         ArtifactFormat.SKOPS,
         content,
@@ -39,3 +39,12 @@ def as_skops(estimator: Estimator, samples: Sequence[Sample], reason: str) -> Pa
         f"A scikit-learn estimator in skops, because it has no equivalent ONNX graph: {reason}.",
         check_parity(served.predict_rows, estimator, samples, "the model"),
     )
+
+
+def load_skops(content: bytes, signature: Signature) -> Estimator:
+    """Return the estimator of a skops file. Raises Refused if the signature does not fit it.
+
+    skops raises an error for a type that is neither its own nor in SKOPS_TRUSTED.
+    """
+    loaded = skops.io.loads(content, trusted=list(SKOPS_TRUSTED))
+    return Estimator(loaded, type(loaded).__name__, signature)
