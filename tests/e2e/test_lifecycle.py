@@ -18,7 +18,7 @@ def test_from_a_training_job_to_a_monitored_prediction(
     assert trained["state"] == "registered"
     version = trained["version"]
 
-    promoted = stack.job("promote", "heart", version)
+    promoted = stack.job("promote", "heart", version, "--min-gain=-0.01")
     assert promoted["status"] == "Complete", promoted
     wait_for(
         f"version {version} to take all traffic",

@@ -363,7 +363,7 @@ def test_a_promotion_of_a_later_release_is_listed(
     ("asked", "field"),
     [
         ({"version": "latest"}, "version"),
-        ({"version": "3", "minGain": -1}, "minGain"),
+        ({"version": "3", "minGain": -1e9}, "minGain"),
         ({"version": "3", "metric": "a b"}, "metric"),
         ({"version": "3", "rollback": True}, "rollback"),
         ({"version": "3", "alias": "x"}, "alias"),
