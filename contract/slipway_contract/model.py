@@ -161,6 +161,26 @@ def training_name(model: str) -> str:
     return f"train-{model}"
 
 
+class Gate(Resource):
+    """The owner's rule of promotions: what a version must gain over the live one."""
+
+    metric: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="metric that decides; none: the first one of the evaluation",
+    )
+    min_gain: float = Field(
+        default=0,
+        ge=-1e9,
+        le=1e9,
+        allow_inf_nan=False,
+        description=(
+            "gain that the metric must exceed with 95 % confidence; a negative one accepts a "
+            "version that is at most that much worse"
+        ),
+    )
+
+
 class Batching(Resource):
     """Predicts concurrent requests together: more requests per second, each a little later."""
 
@@ -200,6 +220,7 @@ class RoutedSpec(Resource):
         description="registry alias of the version that is to be live",
     )
     training: RoutedTraining | None = None
+    gate: Gate = Field(default_factory=Gate, description="what a version must gain to be promoted")
 
 
 class ModelSpec(RoutedSpec):

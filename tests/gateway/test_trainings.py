@@ -330,6 +330,33 @@ def test_a_promotion_gets_its_arguments_and_returns_its_result(client: Client, m
     assert history[1] == found
 
 
+def test_a_promotion_follows_the_gate_of_its_model_unless_it_is_a_dry_run(
+    works: Environment, client: Client, marie: str
+) -> None:
+    gate = {"metric": "log_loss", "minGain": -0.01}
+    works.model("gated", ("1", 100), gate=gate)
+    path = "/v1/models/gated/promotions"
+    by_rule = ended(client, marie, client.post(path, {"version": "3"}, marie).headers["location"])
+    args = by_rule["result"]["args"]
+    assert {"--min-gain=-0.01", "--metric=log_loss"} < set(args)
+    other = {"version": "3", "metric": "auc", "minGain": -0.2}
+    for field, wrong in (
+        ("metric", {**other, "minGain": 0}),
+        ("minGain", {**other, "metric": "log_loss"}),
+        ("direction", {"version": "3", "direction": "max"}),
+    ):
+        answer = client.post(path, wrong, marie)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(f"{field}: the gate of the Model ")
+        assert answer.json()["detail"].endswith("set dryRun to compare by another rule")
+    stricter = client.post(path, {"version": "3", "minGain": 0.1}, marie)
+    assert stricter.status_code == 202
+    dry = client.post(path, {**other, "dryRun": True}, marie)
+    assert {"--metric=auc", "--min-gain=-0.2", "--dry-run"} < set(
+        ended(client, marie, dry.headers["location"])["result"]["args"]
+    )
+
+
 def test_a_repeated_creation_has_the_result_of_a_promotion_but_not_of_a_training(
     client: Client, marie: str
 ) -> None:
@@ -363,7 +390,7 @@ def test_a_promotion_of_a_later_release_is_listed(
     ("asked", "field"),
     [
         ({"version": "latest"}, "version"),
-        ({"version": "3", "minGain": -1e9}, "minGain"),
+        ({"version": "3", "minGain": -1e10}, "minGain"),
         ({"version": "3", "metric": "a b"}, "metric"),
         ({"version": "3", "rollback": True}, "rollback"),
         ({"version": "3", "alias": "x"}, "alias"),

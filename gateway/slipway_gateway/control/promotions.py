@@ -5,6 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
+from slipway_contract.errors import InvalidInput
+from slipway_contract.model import Gate, RoutedSpec
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.job_routes import JobOrder, JobRoutes, ModelJob
@@ -29,19 +31,19 @@ class PromotionRequest(RequestSchema):
     metric: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="metric of the gate; null: the first metric of the model",
+        description="metric; null: that of the Model's gate",
     )
     direction: Literal["max", "min"] | None = Field(
         default=None, description="direction in which the metric improves"
     )
-    min_gain: float = Field(
-        default=0,
-        gt=-1e9,
-        lt=1e9,
+    min_gain: float | None = Field(
+        default=None,
+        ge=-1e9,
+        le=1e9,
         allow_inf_nan=False,
         description=(
-            "gain that the metric must exceed with 95 % confidence; a negative one accepts a "
-            "version that is at most that much worse"
+            "gain that the metric must exceed with 95 % confidence; null: that of the Model's "
+            "gate. A promotion with another rule than the gate's must be a dry run"
         ),
     )
     reason: str = Field(
@@ -57,18 +59,36 @@ class PromotionRequest(RequestSchema):
             raise ValueError("rollback skips the gate and requires a reason")
         return self
 
-    def arguments(self, registered_model: str, alias: str) -> Iterator[str]:
+    def arguments(self, spec: RoutedSpec) -> Iterator[str]:
         """Yield the arguments of ``python -m slipway_jobs promote``.
 
-        The form ``--option=value`` prevents that a caller's text is parsed as an option.
+        The form ``--option=value`` prevents that a caller's text is parsed as an option. Raises
+        InvalidInput for a rule that is not the Model's, unless the promotion is a dry run.
         """
-        yield from (registered_model, self.version)
-        yield from (f"--alias={alias}", f"--min-gain={self.min_gain!r}", f"--reason={self.reason}")
+        gate = spec.gate
+        metric = gate.metric if self.metric is None else self.metric
+        min_gain = gate.min_gain if self.min_gain is None else self.min_gain
+        if not (self.dry_run or self.rollback):
+            self._check_rule(gate, metric, min_gain)
+        yield from (spec.registered_model, self.version)
+        yield from (f"--alias={spec.alias}", f"--min-gain={min_gain!r}", f"--reason={self.reason}")
         yield from (["--dry-run"] if self.dry_run else []) + (
             ["--rollback"] if self.rollback else []
         )
-        yield from [f"--metric={self.metric}"] if self.metric else []
+        yield from [f"--metric={metric}"] if metric else []
         yield from [f"--direction={self.direction}"] if self.direction else []
+
+    def _check_rule(self, gate: Gate, metric: str | None, min_gain: float) -> None:
+        remedy = "set dryRun to compare by another rule"
+        if metric != gate.metric:
+            used = gate.metric or "the first one of the evaluation"
+            raise InvalidInput("metric", f"the gate of the Model uses {used}; {remedy}")
+        if self.direction is not None:
+            raise InvalidInput("direction", f"the gate of the Model uses the metric's; {remedy}")
+        if min_gain < gate.min_gain:
+            raise InvalidInput(
+                "minGain", f"the gate of the Model requires at least {gate.min_gain:g}; {remedy}"
+            )
 
 
 class Promotion(ModelJob):
@@ -112,7 +132,7 @@ class Promotions(JobRoutes[PromotionRequest]):
 
     async def order(self, model: str, body: PromotionRequest) -> JobOrder:
         spec = self.routes.get(model).model.spec
-        args = list(body.arguments(spec.registered_model, spec.alias))
+        args = list(body.arguments(spec))
         content = body.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return JobOrder(self._template, args, content)
 
