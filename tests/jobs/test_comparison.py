@@ -7,7 +7,7 @@ from slipway.training.metric import ACCURACY, AUC, MAE, Direction
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
     Comparison,
-    Verdict,
+    Decision,
     compare_predictions,
 )
 
@@ -31,20 +31,20 @@ def of_errors(
 def test_equal_predictions_are_not_distinguishable() -> None:
     found = of_errors(errors(100, 0), errors(100, 0))
     assert (found.low, found.gain, found.high) == (0, 0, 0)
-    assert found.verdict(0) is Verdict.UNDECIDED
-    assert found.verdict(-0.1) is Verdict.BETTER
-    assert found.verdict(0.1) is Verdict.WORSE
+    assert found.decision(0) is Decision.UNDECIDED
+    assert found.decision(-0.1) is Decision.BETTER
+    assert found.decision(0.1) is Decision.WORSE
 
 
 def test_a_clearly_smaller_error_is_better_and_the_opposite_worse() -> None:
     small, large = errors(200, 0, 0.5), errors(200, 1)
-    assert of_errors(small, large).verdict(0) is Verdict.BETTER
-    assert of_errors(large, small).verdict(0) is Verdict.WORSE
+    assert of_errors(small, large).decision(0) is Decision.BETTER
+    assert of_errors(large, small).decision(0) is Decision.WORSE
 
 
 def test_of_equally_good_models_about_one_in_forty_is_called_better() -> None:
     found = [of_errors(errors(100, seed), errors(100, seed + 1000)) for seed in range(200)]
-    better = sum(each.verdict(0) is Verdict.BETTER for each in found)
+    better = sum(each.decision(0) is Decision.BETTER for each in found)
     # 2.5 % of 200 is 5; the bound is 5 standard deviations above it.
     assert better <= 16
 
@@ -64,7 +64,7 @@ def test_few_groups_give_no_interval() -> None:
     groups = np.repeat(np.arange(MIN_GROUPS - 1), 100)
     found = of_errors(errors(len(groups), 0, 0.1), errors(len(groups), 1), groups)
     assert found.gain > 0.5
-    assert found.verdict(0) is Verdict.UNDECIDED
+    assert found.decision(0) is Decision.UNDECIDED
     assert (found.as_json()["low"], found.as_json()["high"]) == (None, None)
 
 
@@ -74,7 +74,7 @@ def test_a_metric_that_is_undefined_in_some_resamples_has_an_interval() -> None:
     bad = np.full((40, 2), 0.5)
     found = compare_predictions(AUC, Direction.MAX, truth, np.arange(40), good, bad)
     assert found.gain == 0.5
-    assert found.verdict(0) is Verdict.BETTER
+    assert found.decision(0) is Decision.BETTER
 
 
 def test_a_direction_reverses_the_gain() -> None:
@@ -82,4 +82,4 @@ def test_a_direction_reverses_the_gain() -> None:
     right = np.stack([1 - truth, truth], axis=1).astype(float)
     found = compare_predictions(ACCURACY, Direction.MIN, truth, np.arange(100), right, right[::-1])
     assert found.gain == -1
-    assert found.verdict(0) is Verdict.WORSE
+    assert found.decision(0) is Decision.WORSE

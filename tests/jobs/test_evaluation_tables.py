@@ -62,7 +62,7 @@ def test_a_pipeline_over_a_data_frame_is_promoted_by_its_table(gate: Gate) -> No
     assert first.tags[Tag.FORMAT] == ArtifactFormat.SKOPS
     assert second.tags[Tag.FORMAT] == ArtifactFormat.ONNX
     result = gate.promote(second, dry_run=True)
-    assert (result["state"], result["verdict"]) == ("passed", "better")
+    assert (result["state"], result["decision"]) == ("passed", "better")
     assert (result["metric"], result["evaluation"]) == (
         "auc",
         second.tags[Tag.EVALUATION_DIGEST],
@@ -89,7 +89,7 @@ def test_a_version_without_probabilities_is_compared_by_its_labels(gate: Gate) -
     second = gate.log(vector, "colours", words, likes)
     with pytest.raises(WrongParameter, match="metric: 'auc' is unknown; colours has accuracy"):
         gate.promote(second, metric="auc")
-    assert gate.promote(second, metric="accuracy")["verdict"] == "not distinguishable"
+    assert gate.promote(second, metric="accuracy")["decision"] == "not distinguishable"
 
 
 def test_a_quantity_is_compared_with_its_mean_and_with_the_live_version(gate: Gate) -> None:

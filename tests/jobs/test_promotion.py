@@ -93,7 +93,7 @@ def test_an_equal_version_is_undecided_unless_a_small_loss_is_accepted(
 ) -> None:
     promotions.promote(promotions.good)
     result = promotions.promote(promotions.equal)
-    assert (result["state"], result["verdict"]) == ("undecided", "not distinguishable")
+    assert (result["state"], result["decision"]) == ("undecided", "not distinguishable")
     assert (result["low"], result["gain"], result["high"]) == (0, 0, 0)
     assert "give a negative --min-gain" in result["reason"]
     assert promotions.live == "1"

@@ -18,7 +18,7 @@ MIN_GROUPS = 10
 """Fewest independent groups of rows that give an interval; with fewer it is unbounded."""
 
 
-class Verdict(StrEnum):
+class Decision(StrEnum):
     """The three results of a comparison."""
 
     BETTER = "better"
@@ -56,14 +56,14 @@ class Comparison:
             **{name: bound if np.isfinite(bound) else None for name, bound in bounds.items()},
         }
 
-    def verdict(self, min_gain: float) -> Verdict:
+    def decision(self, min_gain: float) -> Decision:
         """Return whether the gain is above ``min_gain``.
 
         A negative ``min_gain`` accepts a candidate that is at most that much worse.
         """
         if self.low > min_gain:
-            return Verdict.BETTER
-        return Verdict.WORSE if self.high < min_gain else Verdict.UNDECIDED
+            return Decision.BETTER
+        return Decision.WORSE if self.high < min_gain else Decision.UNDECIDED
 
 
 def compare_predictions(

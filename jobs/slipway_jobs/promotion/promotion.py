@@ -19,7 +19,7 @@ from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
     Comparison,
-    Verdict,
+    Decision,
     compare_predictions,
 )
 from slipway_jobs.promotion.evaluation import (
@@ -35,7 +35,7 @@ from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-STATES = {Verdict.BETTER: "passed", Verdict.WORSE: "refused", Verdict.UNDECIDED: "undecided"}
+STATES = {Decision.BETTER: "passed", Decision.WORSE: "refused", Decision.UNDECIDED: "undecided"}
 AUDIT = "slipway.promotion."
 """Prefix of a version's tags, followed by the time.
 
@@ -88,11 +88,11 @@ def promote(
     else:
         evaluations = evaluations_of(task, candidate, live, settings, tracking)
         evaluation, comparison, opponent = compare(candidate, live, request, evaluations)
-        verdict = comparison.verdict(request.min_gain)
-        state = STATES[verdict]
+        decision = comparison.decision(request.min_gain)
+        state = STATES[decision]
         gate = {
             "gate": state,
-            "verdict": verdict,
+            "decision": decision,
             "reason": _reason(candidate, opponent, request, evaluation, comparison),
             "evaluation": evaluation.digest,
             **comparison.as_json(),
@@ -143,12 +143,12 @@ def _reason(
     evaluation: Evaluation,
     found: Comparison,
 ) -> str:
-    verdict = found.verdict(request.min_gain)
+    decision = found.decision(request.min_gain)
     outcome = {
-        Verdict.BETTER: "passes",
-        Verdict.WORSE: "is refused",
-        Verdict.UNDECIDED: "is not distinguishable",
-    }[verdict]
+        Decision.BETTER: "passes",
+        Decision.WORSE: "is refused",
+        Decision.UNDECIDED: "is not distinguishable",
+    }[decision]
     interval = (
         f"between {found.low:+.4f} and {found.high:+.4f} with 95 % confidence"
         if np.isfinite(found.low)
@@ -162,7 +162,7 @@ def _reason(
         f"{candidate} {outcome}: {found.metric.name} {found.candidate:.4f} against "
         f"{found.opponent:.4f} of {opponent} on the same {len(evaluation.truth)} held-out rows, a "
         f"gain of {found.gain:+.4f} ({found.direction}), {interval}; more than "
-        f"{request.min_gain:g} is required{remedy if verdict is Verdict.UNDECIDED else ''}"
+        f"{request.min_gain:g} is required{remedy if decision is Decision.UNDECIDED else ''}"
     )
 
 
