@@ -95,7 +95,7 @@ SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops
 .PHONY: lock
 lock: $(UV) ## resolve all dependencies; UPGRADE=1 selects newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
-	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster sdk $$app \
+	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$([ $$app != jobs ] || echo sdk) $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
 	printf -- '-e ./%s\n' contract identity | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/identity.txt
 	mkdir -p .uv

@@ -6,6 +6,7 @@ from pathlib import Path
 from docs.generator import (
     alerts,
     chart_values,
+    cli,
     http_api,
     job_commands,
     metrics,
@@ -20,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "http-api.md": http_api.page,
     "permissions.md": permissions.page,
+    "cli.md": cli.page,
     "job-commands.md": job_commands.page,
     "model-resource.md": model_resource.page,
     "metrics.md": metrics.page,

@@ -1,0 +1,123 @@
+"""The command ``slipway``: a project is created, and Models are declared, read and deleted."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from slipway.client import from_environment
+from slipway.errors import SlipwayError, WrongParameter
+from slipway.project import create_project
+
+_COLUMNS = ("name", "ready", "version", "message")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """Create a project of a model, and declare, read and delete Models of a platform.
+
+    The platform is that of SLIPWAY_URL, the URL of the gateway; SLIPWAY_TOKEN is the caller's
+    access token.
+    """
+
+
+@commands.command()
+@click.argument("name")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="folder to create; without it, the name"
+)
+def init(name: str, folder: Path | None) -> None:
+    """Write a project of the model NAME: package that trains and logs it, Model, image, test."""
+    target = folder or Path(name)
+    for path in create_project(name, target):
+        click.echo(f"{target / path}")
+    click.echo(f"next: read {target / 'README.md'}")
+
+
+@commands.command()
+@click.option(
+    "--file", "-f", "file", required=True, type=click.File(), help="YAML of Models; - is stdin"
+)
+def apply(file: Any) -> None:
+    """Create or replace the Models in a file, as kubectl apply does."""
+    manifests = _manifests(file.read(), file.name)
+    with from_environment() as client:
+        for manifest in manifests:
+            done = "created" if client.declare(manifest) else "configured"
+            click.echo(f"model {manifest['metadata']['name']}: {done}")
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="form of the result",
+)
+def get(name: str | None, output: str) -> None:
+    """Print the state of the Model NAME, or of all Models that are granted to the caller."""
+    with from_environment() as client:
+        models = [client.model(name)] if name else client.models()
+    if output == "json":
+        click.echo(json.dumps(models[0] if name else models, indent=1))
+        return
+    rows = [_COLUMNS, *([_cell(model[column]) for column in _COLUMNS] for model in models)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+@commands.command()
+@click.argument("name")
+def delete(name: str) -> None:
+    """Delete the Model NAME; its traffic drains first. Its versions stay in the registry."""
+    with from_environment() as client:
+        client.delete(name)
+    click.echo(f"model {name}: deletion has started")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def _manifests(text: str, name: str) -> list[dict[str, Any]]:
+    """Return the Models of a YAML file. Raises WrongParameter for anything else."""
+    try:
+        found = [each for each in yaml.safe_load_all(text) if each is not None]
+    except yaml.YAMLError as error:
+        raise WrongParameter(f"{name}: is not YAML: {error}") from None
+    if not found:
+        raise WrongParameter(f"{name}: has no Model; write one, or create one by slipway init")
+    for number, each in enumerate(found, 1):
+        if not isinstance(each, dict) or each.get("kind") != "Model":
+            kind = each.get("kind") if isinstance(each, dict) else type(each).__name__
+            raise WrongParameter(
+                f"{name}: document {number} is a {kind}; only Models can be applied through the "
+                "gateway, use kubectl apply for others"
+            )
+        metadata = each.get("metadata")
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+            raise WrongParameter(f"{name}: document {number} has no metadata.name; write one")
+    return found
+
+
+def main() -> None:
+    """Run a command; an error is one line on stderr, with the exit status of its kind."""
+    try:
+        commands.main(prog_name="slipway", standalone_mode=False)
+    except SlipwayError as error:
+        click.echo(f"slipway: {error}", err=True)
+        sys.exit(error.status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
