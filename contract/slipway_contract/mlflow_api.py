@@ -4,7 +4,11 @@ Controller and storage initializer send the requests, each with errors and retri
 decision 31. Source: MLflow 3, ``mlflow/server/handlers.py`` and ``mlflow/protos``.
 """
 
+import json
+
 from pydantic import BaseModel, ValidationError
+
+from slipway_contract.registry import PROMOTION
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -28,6 +32,20 @@ class ModelVersion(BaseModel):
     def tag(self, key: str) -> str | None:
         """Return the value of a tag; None when the version does not have it."""
         return next((tag.value for tag in self.tags if tag.key == key), None)
+
+    def is_promoted(self, alias: str) -> bool:
+        """Return whether a promotion has moved the alias to the version, now or earlier."""
+        return any(
+            alias == _alias_of(tag.value) for tag in self.tags if tag.key.startswith(PROMOTION)
+        )
+
+
+def _alias_of(promotion: str) -> object:
+    try:
+        record = json.loads(promotion)
+    except ValueError:
+        return None
+    return record.get("alias") if isinstance(record, dict) else None
 
 
 class _VersionResponse(BaseModel):

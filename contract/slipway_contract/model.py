@@ -179,6 +179,13 @@ class Gate(Resource):
             "version that is at most that much worse"
         ),
     )
+    required: bool = Field(
+        default=False,
+        description=(
+            "true: a version does not serve when its alias was moved without a promotion, for "
+            "example in MLflow"
+        ),
+    )
 
 
 class Batching(Resource):

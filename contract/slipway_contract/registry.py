@@ -52,6 +52,13 @@ class Tag(StrEnum):
     """
 
 
+PROMOTION = "slipway.promotion."
+"""Prefix of the tag that a promotion writes on a version, followed by the time.
+
+The value is JSON: ``alias``, user, reason, previous version and result of the gate.
+"""
+
+
 class ArtifactFormat(StrEnum):
     """Storage format of a model.
 

@@ -99,9 +99,17 @@ class Controller:
 
     def _wanted(self, model: Model) -> RegisteredVersion | RegistryError:
         try:
-            return self._registry.by_alias(model.spec.registered_model, model.spec.alias)
+            found = self._registry.by_alias(model.spec.registered_model, model.spec.alias)
         except RegistryError as error:
             return error
+        serving = {target.version for target in model.status.traffic}
+        if found.promoted or not model.spec.gate.required or found.version in serving:
+            return found
+        return RegistryError(
+            "PromotionMissing",
+            f"the alias {model.spec.alias} was moved to version {found.version} without a "
+            "promotion, which spec.gate.required demands; promote the version",
+        )
 
     def _services(self, model: Model) -> list[Service]:
         found = self._cluster.list(INFERENCE_SERVICE, {labels.MODEL: model.name})

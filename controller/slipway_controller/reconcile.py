@@ -1,6 +1,6 @@
 """Reconciliation of one Model: a pure function of the desired and the observed state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,9 +81,26 @@ def reconcile(
     return ReconcilePlan(
         tuple(actions),
         status,
-        events(model.status, status, done, by_version),
+        (*events(model.status, status, done, by_version), *_ungated(model, status, wanted)),
         training=trained.actions,
     )
+
+
+def _ungated(
+    model: Model, after: ModelStatus, wanted: RegisteredVersion | RegistryError
+) -> Iterator[ModelEvent]:
+    """Report a version that takes traffic for the first time without having passed a gate."""
+    if not isinstance(wanted, RegisteredVersion) or wanted.promoted:
+        return
+    if wanted.version in {t.version for t in after.traffic} - {
+        t.version for t in model.status.traffic
+    }:
+        yield ModelEvent(
+            "PromotionMissing",
+            f"version {wanted.version} serves, to which the alias {model.spec.alias} was moved "
+            "without a promotion; spec.gate.required would refuse it",
+            warning=True,
+        )
 
 
 def finalize(

@@ -39,6 +39,8 @@ class RegisteredVersion:
     version: str
     digest: str
     run_id: str | None = None
+    promoted: bool = True
+    """False: its alias was moved to it without a promotion, so no gate has passed it."""
 
 
 class Registry:
@@ -63,7 +65,8 @@ class Registry:
         digest = found.tag(Tag.DIGEST) or ""
         if not digest.startswith("sha256:"):
             raise Unpinned(name, found.version)
-        return RegisteredVersion(name, found.version, digest, found.run_id or None)
+        promoted = found.is_promoted(alias)
+        return RegisteredVersion(name, found.version, digest, found.run_id or None, promoted)
 
     def _get(self, path: str, query: dict[str, str]) -> httpx.Response:
         try:

@@ -22,7 +22,7 @@ from slipway_cluster import (
     NotFound,
 )
 from slipway_contract.model import ConditionType, ModelStatus
-from slipway_contract.registry import Tag, digest_of
+from slipway_contract.registry import PROMOTION, Tag, digest_of
 from slipway_controller.controller import Controller
 from slipway_controller.registry import Registry
 from slipway_local.standin.local_cluster import LocalCluster
@@ -65,13 +65,16 @@ METADATA = {
 }  # fmt: skip
 
 
+PROMOTED = {"key": f"{PROMOTION}2026-01-01T12:00:00Z", "value": '{"alias": "champion"}'}
+
+
 class World:
     """A local cluster with fakes of MLflow and the predictors."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self.cluster = cluster
         self.infer_status = 200
-        self.tags = [{"key": Tag.DIGEST, "value": DIGEST}]
+        self.tags = [{"key": Tag.DIGEST, "value": DIGEST}, PROMOTED]
         self.controller = Controller(
             cluster,
             Registry(
@@ -132,6 +135,38 @@ def test_the_rollout_of_a_new_model_records_its_events(world: World) -> None:
     assert [t.url for t in world.reconcile_model().traffic] == ["http://heart-1"]
     assert world.events().keys() == {"Creating", "SmokePrediction", "Serving", "TrafficMoved"}
     assert set(world.events().values()) == {"Normal"}
+
+
+def test_a_version_whose_alias_was_moved_by_hand_is_reported_when_it_serves(world: World) -> None:
+    world.tags.remove(PROMOTED)
+    world.reconcile_model()
+    world.kserve(READY)
+    for _ in range(4):
+        status = world.reconcile_model()
+    assert [t.version for t in status.traffic] == ["1"]
+    model = world.cluster.get(MODEL, "heart")
+    (found,) = [
+        each["message"]
+        for each in world.cluster.events(model)
+        if each["reason"] == "PromotionMissing"
+    ]
+    assert found.startswith("version 1 serves, to which the alias champion was moved without")
+    assert world.events()["PromotionMissing"] == "Warning"
+
+
+def test_a_required_gate_refuses_an_alias_that_was_moved_by_hand(world: World) -> None:
+    gated = {"registeredModel": "heart", "gate": {"required": True}}
+    world.cluster.apply({**HEART, "spec": gated})
+    world.tags.remove(PROMOTED)
+    assert world.reason(ConditionType.DEGRADED) == ("True", "PromotionMissing")
+    assert world.cluster.list(INFERENCE_SERVICE, {}) == []
+    world.tags.append(PROMOTED)
+    world.reconcile_model()
+    world.kserve(READY)
+    world.reconcile_model()
+    assert [t.version for t in world.reconcile_model().traffic] == ["1"]
+    world.tags.remove(PROMOTED)
+    assert world.reason(ConditionType.DEGRADED)[0] == "False", "a version that serves continues"
 
 
 def test_an_unchanged_model_causes_no_writes(world: World) -> None:

@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from slipway_contract.registry import Tag
+from slipway_contract.registry import PROMOTION, Tag
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 
 from tests.support.http_server import http_server
@@ -28,7 +28,25 @@ def version(**fields: object) -> bytes:
 def test_the_version_of_an_alias_has_the_digest_of_its_tag() -> None:
     tags = [{"key": "empty"}, {"key": Tag.DIGEST, "value": DIGEST}]
     found = by_alias(200, version(run_id="", tags=tags, name="heart", source="models:/m-1"))
-    assert found == RegisteredVersion("heart", "3", DIGEST)
+    assert found == RegisteredVersion("heart", "3", DIGEST, promoted=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "promoted"),
+    [
+        ('{"alias": "champion", "gate": "passed"}', True),
+        ('{"alias": "challenger", "gate": "passed"}', False),
+        ("no JSON", False),
+        ("[]", False),
+        ("", False),
+    ],
+)
+def test_a_promotion_of_the_alias_is_found_in_the_tags(value: str, promoted: bool) -> None:
+    tags = [
+        {"key": Tag.DIGEST, "value": DIGEST},
+        {"key": f"{PROMOTION}2026-01-01T12:00:00.000000Z", "value": value},
+    ]
+    assert by_alias(200, version(tags=tags)).promoted is promoted
 
 
 def test_a_version_without_a_digest_is_reported_by_its_number() -> None:

@@ -8,8 +8,8 @@ import pytest
 from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
-from slipway_contract.registry import Tag
-from slipway_jobs.promotion.promotion import AUDIT, PromotionRequest, promote
+from slipway_contract.registry import PROMOTION, Tag
+from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import Task, declared_task
 
@@ -43,7 +43,7 @@ class Promotions:
     def audit(self, version: Version) -> list[dict[str, Any]]:
         tags = self.tracking.version(version.name, version.version).tags
         entries = [
-            json.loads(value) for key, value in sorted(tags.items()) if key.startswith(AUDIT)
+            json.loads(value) for key, value in sorted(tags.items()) if key.startswith(PROMOTION)
         ]
         return [entry for entry in entries if entry["alias"] == self.alias]
 

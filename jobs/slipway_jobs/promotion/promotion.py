@@ -13,7 +13,7 @@ import numpy as np
 from slipway.errors import Refused
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
-from slipway_contract.registry import Tag
+from slipway_contract.registry import PROMOTION, Tag
 
 from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.promotion.comparison import (
@@ -36,11 +36,6 @@ from slipway_jobs.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 STATES = {Decision.BETTER: "passed", Decision.WORSE: "refused", Decision.UNDECIDED: "undecided"}
-AUDIT = "slipway.promotion."
-"""Prefix of a version's tags, followed by the time.
-
-The value records user, reason, previous version and gate result.
-"""
 
 
 @dataclass(frozen=True)
@@ -211,5 +206,5 @@ def _move(
         f"registry/{candidate.name}/aliases/{request.alias}",
         {"to": candidate.version, **record},
     ):
-        tracking.tag(candidate, {AUDIT + moment: json.dumps(record)})
+        tracking.tag(candidate, {PROMOTION + moment: json.dumps(record)})
         tracking.point(candidate.name, request.alias, candidate)
