@@ -16,6 +16,7 @@ from slipway_cluster import (
     INFERENCE_SERVICE,
     JOB,
     MODEL,
+    POD,
     ClusterError,
     Kind,
     Manifest,
@@ -201,7 +202,9 @@ def test_the_status_has_the_failure_of_the_pods(world: World) -> None:
         "lastState": {},
         "restartCount": 0,
     }
-    world.cluster.create(pod_of(service, {"containerStatuses": [container]}))
+    pod = pod_of(service, {"containerStatuses": [container]})
+    world.cluster.create(pod)
+    world.cluster.update_status(POD, pod["metadata"]["name"], pod["status"])
     assert world.reason(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
 
 
