@@ -277,8 +277,8 @@ def test_the_schedule_and_a_caller_start_jobs_with_the_choices_of_the_author(
     manual = cluster.create_job("train-churn", args=["--set=depth=3"])
     machine.ahead = timedelta(hours=1)
     jobs = wait_for(
-        "the Job of the caller and that of the schedule",
-        lambda: len(found := cluster.list(JOB)) == 2 and all(map(finished, found)) and found,
+        "the Job of the caller and at least one of the schedule",
+        lambda: len(found := cluster.list(JOB)) >= 2 and all(map(finished, found)) and found,
     )
     assert {finished(each) for each in jobs} == {"Complete"}
     for each in jobs:

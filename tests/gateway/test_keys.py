@@ -20,9 +20,11 @@ class Hanging:
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
-        while await reader.read(2**16):
-            pass
-        writer.close()
+        try:
+            while await reader.read(2**16):
+                pass
+        finally:
+            writer.close()
 
     async def listen(self) -> asyncio.Server:
         return await asyncio.start_server(self._take, "127.0.0.1", 0)

@@ -195,8 +195,14 @@ def test_a_killed_gateway_loses_at_most_its_leases_and_the_ledger_equals_the_log
 
 @pytest.mark.slow
 def test_without_the_database_only_the_current_lease_can_be_used(
-    tmp_path: Any, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
+    tmp_path: Any,
+    own_postgres: PostgresServer,
+    issuer: Issuer,
+    predictor: Predictor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The lease is not returned while PostgreSQL stops.
+    monkeypatch.setattr("slipway_gateway.limits.quotas.IDLE_SECONDS", 600.0)
     migrate(own_postgres.get_uri())
     environment = Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))

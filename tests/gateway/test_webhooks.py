@@ -113,7 +113,7 @@ def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(
         slow.seconds = 4.0
         register(client, slow.server.url)
         register(client, quick.server.url.replace("127.0.0.1", "localhost"), "bob")
-        many = [later(client) for _ in range(8)]
+        many = [later(client) for _ in range(16)]
         for answer in many:
             wait_for_end(client, answer)
         wait_for("slow deliveries", lambda: slow.under_way, PATIENCE)

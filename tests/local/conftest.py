@@ -46,8 +46,16 @@ class LocalStack(RunningStack):
         return [
             p
             for p in psutil.Process(self.process.pid).children(recursive=True)
-            if part in " ".join(p.cmdline())
+            if part in command_line(p)
         ]
+
+
+def command_line(process: psutil.Process) -> str:
+    """Return the words of a process's command, nothing for one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def environment(state: Path) -> dict[str, str]:

@@ -12,7 +12,13 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_local.state import State
 
-from tests.local.conftest import START_SECONDS, STOP_SECONDS, LocalStack, environment
+from tests.local.conftest import (
+    START_SECONDS,
+    STOP_SECONDS,
+    LocalStack,
+    command_line,
+    environment,
+)
 from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.stack
@@ -31,8 +37,8 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
     ]
     database = [
         p
-        for p in psutil.process_iter()
-        if p.name() == "postgres" and str(stack.state) in " ".join(p.cmdline())
+        for p in psutil.process_iter(["name"])
+        if p.info["name"] == "postgres" and str(stack.state) in command_line(p)
     ]
     assert database
     stack.process.send_signal(signal.SIGINT)

@@ -156,10 +156,14 @@ def test_a_weak_token_is_rejected_at_the_start(artifact: Path, tmp_path: Path, t
     assert ended.stderr.startswith("set SLIPWAY_SERVING_TOKEN: ")
 
 
+LONG_DRAIN = {"SLIPWAY_SERVING_DRAIN_SECONDS": "5"}
+"""A drain in which a busy machine sends a request on each connection."""
+
+
 def test_a_running_request_finishes_after_sigterm(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
-    with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_DRAIN_SECONDS": "0.5"}) as predictor:
+    with started(artifact, tmp_path / "log", LONG_DRAIN) as predictor:
         body = json.dumps(patients.request()).encode()
         url = predictor.client.base_url
         head = (
@@ -186,7 +190,7 @@ def test_no_request_is_lost_while_a_server_stops(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
     """Callers check readiness, as Kubernetes does, and honour ``Connection: close``."""
-    with started(artifact, tmp_path / "log") as predictor:
+    with started(artifact, tmp_path / "log", LONG_DRAIN) as predictor:
         statuses: list[int] = []
         sent = threading.Event()
 
@@ -232,7 +236,10 @@ def test_keep_alive_connections_are_served_until_they_are_closed(
             last = response.getheader("connection") == "close"
             pause.wait(8 / 20)
 
-    with started(artifact, tmp_path / "log") as predictor, ThreadPoolExecutor(8) as threads:
+    with (
+        started(artifact, tmp_path / "log", LONG_DRAIN) as predictor,
+        ThreadPoolExecutor(8) as threads,
+    ):
         address = predictor.client.base_url.netloc.decode()
         callers = [threads.submit(call, address) for _ in range(8)]
         for _ in range(20):

@@ -7,8 +7,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,6 +48,11 @@ class Network:
         self._started.set()
         await self._over.wait()
         server.close()
+        # The last accepted connection starts its task while the others end; each closes its socket.
+        while running := asyncio.all_tasks() - {asyncio.current_task()}:
+            for each in running:
+                each.cancel()
+            await asyncio.wait(running)
 
     @property
     def url(self) -> str:
@@ -108,13 +113,15 @@ class Network:
 def frozen(pid: int) -> Iterator[None]:
     """Stop the process and its children, like a node that hangs; resume them at the end."""
     family = [pid, *(child.pid for child in psutil.Process(pid).children())]
-    for each in family:
-        os.kill(each, signal.SIGSTOP)
+    _send(signal.SIGSTOP, family)
     try:
         yield
     finally:
-        for each in family:
-            try:
-                os.kill(each, signal.SIGCONT)
-            except ProcessLookupError:
-                continue
+        _send(signal.SIGCONT, family)
+
+
+def _send(number: signal.Signals, pids: Iterable[int]) -> None:
+    """Send a signal to each process that still runs."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
