@@ -14,12 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from slipway.errors import NoSuchVersion, Refused
 from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
+from slipway.packaging.onnx_file import understand
 from slipway.packaging.onnx_graph import Graph, inputs_of
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import EXAMPLE_FILE, NAME_RULE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.registry.adoption import adopt, example_row, understand
+from slipway_jobs.registry.adoption import adopt, example_row
 from slipway_jobs.settings import Settings
 
 FEATURES = np.array([[5.1, 3.5], [4.9, 3.0], [6.2, 2.9], [6.7, 3.1]], np.float32)

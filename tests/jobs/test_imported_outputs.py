@@ -25,12 +25,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from slipway.errors import Refused
 from slipway.packaging.model import PackagedModel
+from slipway.packaging.onnx_file import of_onnx
 from slipway.packaging.rows import generate_rows, request_of
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.imports.estimator import of_skops
-from slipway_jobs.imports.graph import of_onnx
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)
@@ -449,7 +449,7 @@ class Summing(LinearRegression):  # type: ignore[misc]  # scikit-learn comes wit
 def test_a_graph_with_other_outputs_is_refused_and_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipway_jobs.imports.estimator.SKOPS_TRUSTED", (f"{__name__}.Summing",))
+    monkeypatch.setattr("slipway.packaging.skops_file.SKOPS_TRUSTED", (f"{__name__}.Summing",))
 
     def shape(operator: Any) -> None:
         operator.outputs[0].type = FloatTensorType([None, 1])

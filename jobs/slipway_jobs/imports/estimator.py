@@ -1,19 +1,17 @@
 """Adapter of skops: external scikit-learn estimators, served as ONNX where ONNX is equivalent."""
 
 import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
 import sklearn
 import skops.io
-from sklearn.exceptions import InconsistentVersionWarning
 from slipway.errors import NotConvertible, Refused
 from slipway.packaging.estimator import ROWS, Estimator
 from slipway.packaging.graph import as_graph
 from slipway.packaging.model import PackagedModel
 from slipway.packaging.rows import Arrays, generate_rows, of_request
-from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
+from slipway.packaging.skops_file import read_skops
+from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype
 
@@ -36,7 +34,7 @@ def of_skops(
     estimator itself is served with ``serve_estimator``, or when it has no equivalent graph. Raises
     Refused, also when the graph has other outputs.
     """
-    fitted, caveat = _load(path)
+    fitted, caveat = read_skops(path)
     if caveat and table is None:
         raise Refused(
             f"{caveat}: fit and save it with {sklearn.__version__}, or give rows with "
@@ -84,43 +82,3 @@ def _compared(estimator: Estimator, rows: Arrays | None) -> PackagedModel:
             f"{error}: give representative rows by --expected, or serve the estimator itself "
             "by --format skops"
         ) from None
-
-
-def _load(path: Path) -> tuple[Any, str]:
-    """Return the estimator, and a caveat when another feature release of scikit-learn has saved it.
-
-    Raises Refused.
-    """
-    try:
-        unknown = set(skops.io.get_untrusted_types(file=path)) - set(SKOPS_TRUSTED)
-    except Exception as error:  # hostile bytes raise anything: zipfile, json, skops
-        raise Refused(f"{path.name} is not a skops file that can be read: {error}") from error
-    if unknown:
-        raise Refused(
-            f"{path.name} has types that are not on the fixed list of trusted ones: "
-            f"{', '.join(sorted(unknown)[:10])}"
-        )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            fitted = skops.io.load(path, trusted=list(SKOPS_TRUSTED))
-        except Exception as error:  # the same, and scikit-learn's
-            caveat = _caveat(path.name, caught)
-            raise Refused(
-                f"{path.name} cannot be loaded: {error}{caveat and '; '}{caveat}"
-            ) from error
-    return fitted, _caveat(path.name, caught)
-
-
-def _caveat(name: str, caught: list[warnings.WarningMessage]) -> str:
-    """Return a sentence with both versions; empty when the feature release is the same."""
-    for each in caught:
-        if isinstance(each.message, InconsistentVersionWarning):
-            saved, here = each.message.original_sklearn_version, sklearn.__version__
-            if saved.split(".")[:2] != here.split(".")[:2]:
-                return (
-                    f"{name} was saved by scikit-learn {saved}, and predictions may differ with "
-                    f"scikit-learn {here}"
-                )
-        logger.warning("%s: %s", name, each.message)
-    return ""

@@ -165,7 +165,7 @@ def _read_model(
         raise WrongParameter(
             f"--format skops: {path.name} is not a skops file; leave the option out"
         )
-    from slipway_jobs.imports.graph import of_onnx
+    from slipway.packaging.onnx_file import of_onnx
 
     return of_onnx(path, signature, example)
 

@@ -14,16 +14,8 @@ from typing import Any
 import numpy as np
 from slipway.errors import Refused
 from slipway.packaging import artifact
-from slipway.packaging.inference import explain, load_onnx
-from slipway.packaging.onnx_graph import (
-    Graph,
-    GraphInput,
-    inputs_of,
-    output_column,
-    read,
-    with_outputs,
-    without_zip_maps,
-)
+from slipway.packaging.onnx_file import understand
+from slipway.packaging.onnx_graph import GraphInput, inputs_of, read
 from slipway.registry.signing import sign
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import (
@@ -46,9 +38,6 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "adoption"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-
-_TRIALS = (2, 3)
-"""Numbers of rows of the trial runs: an output whose first dimension equals them is per row."""
 
 
 def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
@@ -119,59 +108,6 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
     return artifact.write(folder, files, ArtifactFormat.ONNX)
-
-
-def understand(
-    graph: Graph, inputs: list[GraphInput], row: Arrays, wanted: Sequence[str] | None = None
-) -> tuple[Graph, Signature]:
-    """Derive the signature by trial with two numbers of rows.
-
-    Returns it with the graph that declares its outputs: those ``wanted``, otherwise all. Outputs
-    that are no tensors are left out, and, unless wanted, those that do not depend on the rows, such
-    as names of classes. Raises Refused.
-    """
-    graph, classes = without_zip_maps(graph)
-    few, more = _trials(graph, row)
-    names = [
-        name
-        for name in more
-        if isinstance(more[name], np.ndarray) and (wanted is None or name in wanted)
-    ]
-    if wanted is None:
-        names = [name for name in names if few[name].shape != more[name].shape] or names
-    columns = tuple(
-        output_column(name, more[name], _TRIALS[1], classes.get(name, ())) for name in names
-    )
-    if not columns:
-        raise Refused("the graph has no output with a datatype of V2")
-    for column in columns:
-        shape = output_column(column.name, few[column.name], _TRIALS[0]).shape
-        if shape != column.shape:
-            raise Refused(
-                f"output {column.name!r} of a row has the shape {list(shape)} or "
-                f"{list(column.shape)}, depending on the number of rows: rows must be independent"
-            )
-    scalars: dict[str, tuple[int, ...]] = {
-        each.name: more[each.name].shape[1:] for each in columns if not each.shape
-    }
-    signature = Signature(inputs=tuple(each.column for each in inputs), outputs=columns)
-    return with_outputs(graph, columns, scalars), signature
-
-
-def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the outputs for ``row`` repeated, once for each number of rows. Raises Refused."""
-    try:
-        run = load_onnx(graph.SerializeToString())
-        few, more = (
-            run({name: np.repeat(value, rows, axis=0) for name, value in row.items()})
-            for rows in _TRIALS
-        )
-    except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
-        raise Refused(
-            "the graph fails on the example: log it with an input_example that it accepts, or "
-            f"register it with --example: {explain(error)}"
-        ) from error
-    return few, more
 
 
 def example_row(example: object, inputs: list[GraphInput]) -> Arrays:

@@ -1,8 +1,14 @@
 """Adapter of skops: an estimator that has no equivalent ONNX graph, as a file without code."""
 
+import logging
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import sklearn
 import skops.io
+from sklearn.exceptions import InconsistentVersionWarning
 from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
 from slipway_contract.signature import Signature
 
@@ -10,6 +16,8 @@ from slipway.errors import Refused
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.graph import Sample, check_parity
 from slipway.packaging.model import PackagedModel
+
+logger = logging.getLogger(__name__)
 
 _REMEDY = "use transformers of scikit-learn in its place, or export the model to ONNX and log that"
 
@@ -48,3 +56,43 @@ def load_skops(content: bytes, signature: Signature) -> Estimator:
     """
     loaded = skops.io.loads(content, trusted=list(SKOPS_TRUSTED))
     return Estimator(loaded, type(loaded).__name__, signature)
+
+
+def read_skops(path: Path) -> tuple[Any, str]:
+    """Return the estimator, and a caveat when another feature release of scikit-learn has saved it.
+
+    Raises Refused.
+    """
+    try:
+        unknown = set(skops.io.get_untrusted_types(file=path)) - set(SKOPS_TRUSTED)
+    except Exception as error:  # hostile bytes raise anything: zipfile, json, skops
+        raise Refused(f"{path.name} is not a skops file that can be read: {error}") from error
+    if unknown:
+        raise Refused(
+            f"{path.name} has types that are not on the fixed list of trusted ones: "
+            f"{', '.join(sorted(unknown)[:10])}"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fitted = skops.io.load(path, trusted=list(SKOPS_TRUSTED))
+        except Exception as error:  # the same, and scikit-learn's
+            caveat = _caveat(path.name, caught)
+            raise Refused(
+                f"{path.name} cannot be loaded: {error}{caveat and '; '}{caveat}"
+            ) from error
+    return fitted, _caveat(path.name, caught)
+
+
+def _caveat(name: str, caught: list[warnings.WarningMessage]) -> str:
+    """Return a sentence with both versions; empty when the feature release is the same."""
+    for each in caught:
+        if isinstance(each.message, InconsistentVersionWarning):
+            saved, here = each.message.original_sklearn_version, sklearn.__version__
+            if saved.split(".")[:2] != here.split(".")[:2]:
+                return (
+                    f"{name} was saved by scikit-learn {saved}, and predictions may differ with "
+                    f"scikit-learn {here}"
+                )
+        logger.warning("%s: %s", name, each.message)
+    return ""
