@@ -1,4 +1,4 @@
-"""The command ``slipway``: a project is created, and Models are declared, read and deleted."""
+"""The command ``slipway``: projects, model files, and Models of a platform."""
 
 import json
 import sys
@@ -12,12 +12,13 @@ from slipway.client import from_environment
 from slipway.errors import SlipwayError, WrongParameter
 from slipway.project import create_project
 
+_ROWS = click.Path(path_type=Path)
 _COLUMNS = ("name", "ready", "version", "message")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def commands() -> None:
-    """Create a project of a model, and declare, read and delete Models of a platform.
+    """Create a project of a model, package model files, and declare Models of a platform.
 
     The platform is that of SLIPWAY_URL, the URL of the gateway; SLIPWAY_TOKEN is the caller's
     access token.
@@ -35,6 +36,45 @@ def init(name: str, folder: Path | None) -> None:
     for path in create_project(name, target):
         click.echo(f"{target / path}")
     click.echo(f"next: read {target / 'README.md'}")
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", "-m", required=True, help="name of the registered model")
+@click.option("--reference", type=_ROWS, help="training rows, CSV or Parquet")
+@click.option("--evaluation", type=_ROWS, help="held-out rows, with the column of --target")
+@click.option("--target", help="column of the true outputs")
+@click.option("--use", help="the intended use, for the model card")
+def package(
+    file: Path,
+    model: str,
+    reference: Path | None,
+    evaluation: Path | None,
+    target: str | None,
+    use: str | None,
+) -> None:
+    """Package a model FILE of ONNX, skops or XGBoost and register a version, on MLflow's server.
+
+    Needs rows: --reference, --evaluation, or both; the model signature is inferred from them. The
+    server is that of MLFLOW_TRACKING_URI.
+    """
+    import slipway
+
+    log_model = slipway.log_model  # names the extra that is missing
+    from slipway.table_file import read_rows
+
+    if (evaluation is None) != (target is None):
+        raise WrongParameter("--evaluation: is given without --target, or the reverse; give both")
+    rows, held_out = (read_rows(each) if each else None for each in (reference, evaluation))
+    if rows is not None and target in rows.columns:
+        rows = rows.drop(columns=target)
+    pair = None
+    if held_out is not None:
+        if target not in held_out.columns:
+            raise WrongParameter(f"--target: {evaluation} has no column {target!r}")
+        pair = (held_out.drop(columns=target), held_out[target])
+    version = log_model(file, model, reference=rows, evaluation=pair, use=use)
+    click.echo(f"{version}  {version.digest}")
 
 
 @commands.command()
@@ -116,6 +156,9 @@ def main() -> None:
     except SlipwayError as error:
         click.echo(f"slipway: {error}", err=True)
         sys.exit(error.status)
+    except ModuleNotFoundError as error:
+        click.echo(f"slipway: {error}", err=True)
+        sys.exit(WrongParameter.status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

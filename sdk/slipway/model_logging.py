@@ -26,6 +26,7 @@ from slipway.packaging.card import card
 from slipway.packaging.evaluation import EvaluationTable
 from slipway.packaging.frames import as_frame, describe, frame_rows
 from slipway.packaging.model import PackagedModel
+from slipway.packaging.model_file import read_model
 from slipway.packaging.onnx_graph import parse
 from slipway.packaging.package import package
 from slipway.packaging.reference import reference_of_rows
@@ -55,6 +56,7 @@ def log_model(
 ) -> Version:
     """Package a fitted model, log it, and register a version of ``name``.
 
+    ``model`` is an estimator or a pipeline, or the path of a file of ONNX, skops or XGBoost.
     Rows are pandas data frames with the columns that the model was fitted on: ``example``, of which
     the first row becomes the version's example; ``evaluation``, held-out rows with their true
     outputs, on which the package is scored; ``reference``, the training rows, to which the drift
@@ -72,20 +74,26 @@ def log_model(
         raise WrongParameter(f"name: {name!r} is not a name that can be served; {NAME_RULE}")
     tracking = connect()
     frames = _frames(example, evaluation, reference)
+    if isinstance(model, str | Path):
+        model = read_model(Path(model))
     packaged = package(model, frames, signature)
     table = (
         EvaluationTable.of(packaged.signature, frames["evaluation"], evaluation[1])
         if evaluation
         else None
     )
-    scores = (
-        table.scores(getattr(model, "classes_", None), packaged.predict_rows(table.rows))
-        if table
-        else {}
-    )
+    scores = _scores(model, packaged, table) if table else {}
     found = packaged.signature
     print(f"{name}: {packaged.form}\n{describe(found.inputs, found.outputs)}")  # noqa: T201  # for the user, who checks it
     return _log(name, packaged, frames, table, scores, use, tracking)
+
+
+def _scores(model: Any, packaged: PackagedModel, table: EvaluationTable) -> dict[Metric, float]:
+    """Return the scores of the package. A graph of classes has none, because these are unknown."""
+    first, *others = packaged.signature.outputs
+    if isinstance(model, Path) and (others or not first.datatype.is_float):
+        return {}
+    return table.scores(getattr(model, "classes_", None), packaged.predict_rows(table.rows))
 
 
 def _frames(

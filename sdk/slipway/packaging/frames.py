@@ -60,6 +60,26 @@ def as_frame(table: Any, field: str) -> pd.DataFrame:
     return table
 
 
+def fitted_columns(names: Sequence[str], frame: pd.DataFrame, field: str) -> pd.DataFrame:
+    """Return the columns that a model takes, in that order; all, if it has no names.
+
+    Raises WrongParameter.
+    """
+    names = names or list(frame.columns)
+    for name in names:
+        if name not in frame.columns:
+            raise WrongParameter(
+                f"{field}: has no column {name!r}, which the model was fitted on; give all of "
+                f"{', '.join(names)}"
+            )
+    for name in frame.columns:
+        if name not in names:
+            raise WrongParameter(
+                f"{field}: the model was not fitted on the column {name!r}; leave it out"
+            )
+    return frame[list(names)]
+
+
 def infer_inputs(frames: Mapping[str, pd.DataFrame]) -> tuple[Column, ...]:
     """Return a column for each column of the data frames, which are given by parameter.
 

@@ -1,6 +1,6 @@
 """A packaged model: its served file, signature and predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,12 @@ class PackagedModel:
         outputs = self.predict_rows(rows)
         check_outputs(self.signature, outputs, len(next(iter(rows.values()))))
         return outputs
+
+    def check_samples(self, samples: Iterable[Arrays]) -> None:
+        """Raise Refused unless the outputs of all samples fit, each row's alone as well."""
+        for rows in samples:
+            self.check_outputs(rows)
+            self.check_rows(rows)
 
     def check_rows(self, rows: Arrays) -> None:
         """Raise Refused when the outputs of a row depend on other rows. Needs two rows or more."""

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,9 +15,10 @@ from slipway_contract.v2 import Datatype
 from slipway.errors import NotConvertible, Refused, WrongParameter
 from slipway.packaging.boosters import REMEDY, libraries_of
 from slipway.packaging.estimator import Estimator
-from slipway.packaging.frames import frame_rows, infer_inputs
+from slipway.packaging.frames import fitted_columns, frame_rows, infer_inputs
 from slipway.packaging.graph import Sample, as_graph
 from slipway.packaging.model import PackagedModel
+from slipway.packaging.onnx_table import of_graph
 from slipway.packaging.skops_file import as_skops
 
 logger = logging.getLogger(__name__)
@@ -36,17 +38,21 @@ def package(
 ) -> PackagedModel:
     """Return a fitted estimator of scikit-learn, XGBoost or LightGBM as the package that is served.
 
-    ``frames`` are rows by the name of the parameter that gave them; the package is compared with
-    the estimator on all of them. Without a signature it is inferred from them. The package is an
-    ONNX graph with one typed input per column, otherwise skops. Raises WrongParameter for data that
-    cannot be inputs, and Refused for a model that cannot be served.
+    ``fitted`` may also be the path of an ONNX file, which is served unchanged. ``frames`` are rows
+    by the name of the parameter that gave them; the package is compared with the estimator on all
+    of them. Without a signature it is inferred from them. The package is an ONNX graph with one
+    typed input per column, otherwise skops. Raises WrongParameter for data that cannot be inputs,
+    and Refused for a model that cannot be served.
     """
+    if isinstance(fitted, Path):
+        return of_graph(fitted, frames, signature)
     if not isinstance(fitted, BaseEstimator):
         raise WrongParameter(
             f"model: is a {type(fitted).__name__}; give a fitted estimator or pipeline of "
             "scikit-learn, XGBoost or LightGBM"
         )
-    frames = {field: _fitted_columns(fitted, frame, field) for field, frame in frames.items()}
+    names = [str(name) for name in getattr(fitted, "feature_names_in_", ())]
+    frames = {field: fitted_columns(names, frame, field) for field, frame in frames.items()}
     inputs = signature.inputs if signature else infer_inputs(frames)
     rows = {field: frame_rows(frame, inputs) for field, frame in frames.items()}
     estimator = Estimator(
@@ -54,9 +60,7 @@ def package(
     )
     samples = [(rows[field], estimator.native(frame)) for field, frame in frames.items()]
     model = _packaged(estimator, samples, next(iter(frames.values())))
-    for sample, _ in samples:
-        model.check_outputs(sample)
-        model.check_rows(sample)
+    model.check_samples(rows.values())
     return model
 
 
@@ -77,23 +81,6 @@ def _packaged(estimator: Estimator, samples: list[Sample], frame: pd.DataFrame) 
             raise Refused(f"the model has no equivalent ONNX graph: {error}; {REMEDY}") from error
         logger.warning("packaged as skops, because it has no equivalent ONNX graph: %s", error)
         return as_skops(estimator, samples, str(error))
-
-
-def _fitted_columns(fitted: Any, frame: pd.DataFrame, field: str) -> pd.DataFrame:
-    """Return the columns that the model was fitted on, in that order. Raises WrongParameter."""
-    names = [str(name) for name in getattr(fitted, "feature_names_in_", frame.columns)]
-    for name in names:
-        if name not in frame.columns:
-            raise WrongParameter(
-                f"{field}: has no column {name!r}, which the model was fitted on; give all of "
-                f"{', '.join(names)}"
-            )
-    for name in frame.columns:
-        if name not in names:
-            raise WrongParameter(
-                f"{field}: the model was not fitted on the column {name!r}; leave it out"
-            )
-    return frame[names]
 
 
 def _probes(estimator: Estimator, frame: pd.DataFrame) -> Iterator[Sample]:
