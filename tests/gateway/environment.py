@@ -51,6 +51,7 @@ class Environment:
         *targets: tuple[str, int],
         url: str | None = None,
         message: str = "serving",
+        verified: bool = True,
         **spec: Any,
     ) -> None:
         """Declare a model whose versions have these shares of the traffic.
@@ -75,6 +76,7 @@ class Environment:
                 "digest": f"{DIGEST[:-4]}{int(version):04x}",
                 "service": f"{name}-{version}",
                 "url": url or self.predictor.url,
+                "verified": verified,
                 "since": now,
             }
             for version, percent in targets

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import orjson
+import psycopg
 import pytest
 from slipway_gateway.inference.routing import Target
 
 from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -241,6 +243,29 @@ def test_a_version_with_another_digest_has_no_metadata(
         answer = client.get("/v2/models/swapped")
         assert answer.status_code == 503
         assert "serves another artifact than its digest names" in answer.json()["error"]
+
+
+def test_metadata_of_a_runtime_that_proves_no_digest_is_not_that_of_other_models(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
+) -> None:
+    own_predictor.parameters = {"runtime": "another"}
+    environment = new_environment()
+    environment.model("own", ("1", 100), url=own_predictor.url, verified=False)
+    environment.model("plain", ("1", 100))
+    with environment.gateway() as client:
+        own, plain = (client.get(f"/v2/models/{name}").json() for name in ("own", "plain"))
+        assert own["parameters"] == {"runtime": "another"}
+        assert "runtime" not in plain["parameters"]
+        models = {each["name"]: each for each in client.get("/v1/models").json()["models"]}
+        assert models["own"]["digest"] == models["plain"]["digest"]
+        assert (models["own"]["verified"], models["plain"]["verified"]) == (False, True)
+
+        def names() -> list[str]:
+            with psycopg.connect(environment.database_url) as connection:
+                return [row[0] for row in connection.execute("SELECT model FROM model_versions")]
+
+        until(names, bool)
+        assert names() == ["plain"]
 
 
 def test_the_live_version_is_the_one_with_the_largest_share(client: Client) -> None:

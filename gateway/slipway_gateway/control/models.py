@@ -50,6 +50,9 @@ class ModelAnswer(Schema):
     ready: bool
     version: str | None = Field(description="version with the largest share of the traffic")
     digest: str | None = Field(description="sha256:… of that version's artifact")
+    verified: bool | None = Field(
+        description="false: its runtime does not prove that it serves this digest"
+    )
     message: str = Field(description="message of the Ready condition")
     signature: Signature | None = Field(
         description="inputs and outputs; null while the version is unavailable"
@@ -155,6 +158,7 @@ class Models:
             ready=route.ready,
             version=live.version if live else None,
             digest=live.digest if live else None,
+            verified=live.traffic.verified if live else None,
             message=route.message,
             signature=signature,
         )

@@ -19,7 +19,11 @@ MAX_ENTRIES = 1000
 
 
 class ModelMetadataCache:
-    """Model metadata by the artifact's digest, which identifies an artifact uniquely."""
+    """Model metadata by the artifact's digest, which identifies an artifact uniquely.
+
+    The metadata of a runtime that does not prove the digest is that of its predictor alone: it is
+    not stored, and no other model with the same artifact gets it.
+    """
 
     def __init__(self, predictors: Predictors, events: EventLog, routes: Routes) -> None:
         self._predictors = predictors
@@ -31,7 +35,8 @@ class ModelMetadataCache:
 
     async def metadata(self, target: Target) -> ModelMetadata:
         """Return the V2 metadata from the predictor. Raises Unavailable."""
-        if (known := self._known.get(target.digest)) is not None:
+        key = _key(target)
+        if (known := self._known.get(key)) is not None:
             return known
         try:
             metadata = ModelMetadata.model_validate(await self._predictors.metadata(target))
@@ -48,12 +53,13 @@ class ModelMetadataCache:
         if len(self._known) >= MAX_ENTRIES:
             self._known.clear()
             self._signatures.clear()
-        self._known[target.digest] = metadata
+        self._known[key] = metadata
         return metadata
 
     async def signature(self, target: Target) -> Signature:
         """Return the model signature of a version. Raises Unavailable."""
-        if (known := self._signatures.get(target.digest)) is not None:
+        key = _key(target)
+        if (known := self._signatures.get(key)) is not None:
             return known
         metadata = await self.metadata(target)
         try:
@@ -66,7 +72,7 @@ class ModelMetadataCache:
                 f"version {target.version} of model {target.model} has no signature for "
                 "named features"
             ) from error
-        self._signatures[target.digest] = signature
+        self._signatures[key] = signature
         return signature
 
     async def provenance(self, digest: str) -> dict[str, Any]:
@@ -111,7 +117,7 @@ class ModelMetadataCache:
         complete = True
         for route in self._routes.snapshot.values():
             for target in route.targets.values():
-                if target.digest not in self._stored:
+                if target.traffic.verified and target.digest not in self._stored:
                     complete &= await self._store(target)
         return complete
 
@@ -125,3 +131,9 @@ class ModelMetadataCache:
             return False
         self._stored.add(target.digest)
         return True
+
+
+def _key(target: Target) -> str:
+    """Return the cache key of a version, which is its digest where its runtime proves it."""
+    traffic = target.traffic
+    return target.digest if traffic.verified else f"{target.digest} {traffic.service}"
