@@ -81,13 +81,23 @@ def package(
 @click.option(
     "--file", "-f", "file", required=True, type=click.File(), help="YAML of Models; - is stdin"
 )
-def apply(file: Any) -> None:
+@click.option(
+    "--wait",
+    type=click.IntRange(0, 3600),
+    default=0,
+    metavar="SECONDS",
+    help="wait until the Models serve a version; by default, do not wait",
+)
+def apply(file: Any, wait: int) -> None:
     """Create or replace the Models in a file, as kubectl apply does."""
     manifests = _manifests(file.read(), file.name)
     with from_environment() as client:
         for manifest in manifests:
             done = "created" if client.declare(manifest) else "configured"
             click.echo(f"model {manifest['metadata']['name']}: {done}")
+        for manifest in manifests if wait else ():
+            message = client.wait_ready(manifest["metadata"]["name"], wait)
+            click.echo(f"model {manifest['metadata']['name']}: {message}")
 
 
 @commands.command()

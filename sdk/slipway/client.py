@@ -1,6 +1,7 @@
 """Client of the gateway: Models are read, declared and deleted over HTTP."""
 
 import os
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ import httpx
 from slipway.errors import Refused, SlipwayError, WrongParameter
 
 TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 1.0
 
 
 class Client:
@@ -49,6 +51,24 @@ class Client:
         """Create or replace a Model; return whether it was created."""
         name = manifest["metadata"]["name"]
         return self._sent("PUT", name, manifest).status_code == httpx.codes.CREATED
+
+    def wait_ready(self, name: str, seconds: float) -> str:
+        """Wait until the Model serves a version, and return its message.
+
+        Raises SlipwayError with the last message after the time.
+        """
+        until, message = time.monotonic() + seconds, "it is not known yet"
+        while time.monotonic() < until:
+            found = next((each for each in self.models() if each["name"] == name), None)
+            if found is not None:
+                message = found["message"]
+                if found["ready"]:
+                    return str(message)
+            time.sleep(POLL_SECONDS)
+        raise SlipwayError(
+            f"model {name}: serves no version after {seconds:g} s: {message}; "
+            f"slipway get {name} shows its state"
+        )
 
     def delete(self, name: str) -> None:
         """Begin the deletion of a Model; its traffic drains first."""

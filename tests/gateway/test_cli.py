@@ -101,6 +101,21 @@ def test_the_model_of_a_new_project_is_declared_and_deleted(
         environment.cluster.get(MODEL, "lost-customers")
 
 
+def test_apply_waits_for_a_version_and_ends_with_the_reason_if_there_is_none(
+    environment: Environment, access: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text("kind: Model\nmetadata: {name: waits}\nspec: {registeredModel: waits}\n")
+    done = slipway("apply", "-f", str(file), "--wait", "1", access=access)
+    assert done.returncode == 1
+    assert done.stdout == "model waits: created\n"
+    assert done.stderr.startswith("slipway: model waits: serves no version after 1 s: ")
+    environment.model("waits", ("1", 100))
+    done = slipway("apply", "-f", str(file), "--wait", "60", access=access)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "model waits: serving"
+
+
 def test_an_invalid_field_is_named(access: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text("kind: Model\nmetadata: {name: churn}\nspec: {scale: {maxReplicas: 0}}\n")

@@ -1,12 +1,16 @@
 """Client of MLflow: runs, logged models, registered versions, aliases."""
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+# A bar for each of the small files of a package would hide the result of a command.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import mlflow.artifacts
