@@ -53,10 +53,11 @@ def package(
     target: str | None,
     use: str | None,
 ) -> None:
-    """Package a model FILE of ONNX, skops or XGBoost and register a version, on MLflow's server.
+    """Package a model FILE and register a version on MLflow's server.
 
-    Needs rows: --reference, --evaluation, or both; the model signature is inferred from them. The
-    server is that of MLFLOW_TRACKING_URI.
+    The file is of ONNX, skops, XGBoost (.ubj, .json) or LightGBM (.txt). Rows are necessary:
+    --reference, --evaluation, or both; the model signature is inferred from them. The server is
+    that of MLFLOW_TRACKING_URI.
     """
     import slipway
 

@@ -56,7 +56,8 @@ def log_model(
 ) -> Version:
     """Package a fitted model, log it, and register a version of ``name``.
 
-    ``model`` is an estimator or a pipeline, or the path of a file of ONNX, skops or XGBoost.
+    ``model`` is an estimator or a pipeline, or the path of a file of ONNX, skops, XGBoost or
+    LightGBM.
     Rows are pandas data frames with the columns that the model was fitted on: ``example``, of which
     the first row becomes the version's example; ``evaluation``, held-out rows with their true
     outputs, on which the package is scored; ``reference``, the training rows, to which the drift

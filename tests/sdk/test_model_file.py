@@ -1,4 +1,4 @@
-"""Model files of ONNX, skops and XGBoost are packaged as the fitted model is."""
+"""Model files of ONNX, skops, XGBoost and LightGBM are packaged as the fitted model is."""
 
 import os
 import subprocess
@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import skops.io
 import slipway
+from lightgbm import LGBMClassifier, LGBMRegressor
 from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression
 from slipway.errors import Refused, WrongParameter
@@ -27,6 +28,7 @@ from tests.sdk.churn import fitted
 
 NUMBERS = pd.DataFrame({"a": np.arange(30.0), "b": np.arange(30.0)[::-1].copy()})
 NUMBERS.loc[3, "a"] = np.nan
+QUIET: dict[str, Any] = {"n_estimators": 5, "n_jobs": 1, "min_child_samples": 2, "verbose": -1}
 AMOUNT = np.arange(30.0) * 2 + 1
 
 
@@ -69,7 +71,29 @@ def test_a_file_of_xgboost_is_packaged_with_its_predictions(
 ) -> None:
     path = tmp_path / f"model.{suffix}"
     model.fit(NUMBERS, target).save_model(path)
+    assert_packaged(path, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        (LGBMClassifier(**QUIET), np.arange(30) // 15),
+        (LGBMClassifier(**QUIET), np.arange(30) // 10),
+        (LGBMRegressor(**QUIET), AMOUNT),
+    ],
+    ids=["binary", "classes", "quantity"],
+)
+def test_a_file_of_lightgbm_is_packaged_with_its_predictions(
+    tmp_path: Path, model: Any, target: Any
+) -> None:
+    path = tmp_path / "model.txt"
+    model.fit(NUMBERS, target).booster_.save_model(path)
+    assert_packaged(path, model)
+
+
+def assert_packaged(path: Path, model: Any) -> None:
     packaged = package(read_model(path), {"reference": NUMBERS})
+    assert packaged.form is ArtifactFormat.ONNX
     rows = {name: NUMBERS[name].to_numpy(np.float32) for name in ("a", "b")}
     outputs = packaged.predict_rows(rows)
     first = packaged.signature.outputs[0].name
@@ -116,7 +140,7 @@ def test_files_that_could_run_code_or_cannot_be_read_are_refused(tmp_path: Path)
         "model.joblib": "is a pickle, which could run any code",
         "hidden.onnx": "is a pickle, which could run any code",
         "model.json": "is not a model of XGBoost that can be read",
-        "model.txt": "a model of LightGBM is logged by slipway.log_model where it was fitted",
+        "model.txt": "is not a model of LightGBM that can be read",
         "broken.onnx": "is not an ONNX model",
     }.items():
         with pytest.raises(Refused, match=problem):

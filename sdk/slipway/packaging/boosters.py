@@ -12,6 +12,7 @@ from skl2onnx.common.shape_calculator import (
 )
 
 from slipway.errors import WrongParameter
+from slipway.packaging.lightgbm_trees import LightGBMClassifier, LightGBMRegressor
 
 ML_OPSET = 3
 """Newest version of the domain ai.onnx.ml that these converters write."""
@@ -55,15 +56,21 @@ def register_converters(libraries: Sequence[str]) -> None:
 
 def _register(library: str, convert: Callable[[Any, Any, Any], None]) -> None:
     module, prefix = import_module(library), _ESTIMATORS[library]
-    update_registered_converter(
-        getattr(module, f"{prefix}Classifier"), f"Slipway{prefix}Classifier",
-        calculate_linear_classifier_output_shapes, convert, overwrite=True,
-        options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
-    )  # fmt: skip
-    update_registered_converter(
-        getattr(module, f"{prefix}Regressor"), f"Slipway{prefix}Regressor",
-        calculate_linear_regressor_output_shapes, convert, overwrite=True, options={"split": None},
-    )  # fmt: skip
+    classifiers = [getattr(module, f"{prefix}Classifier")]
+    regressors = [getattr(module, f"{prefix}Regressor")]
+    if library == "lightgbm":
+        classifiers.append(LightGBMClassifier)
+        regressors.append(LightGBMRegressor)
+    for kind in classifiers:
+        update_registered_converter(
+            kind, f"Slipway{kind.__name__}", calculate_linear_classifier_output_shapes, convert,
+            overwrite=True, options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
+        )  # fmt: skip
+    for kind in regressors:
+        update_registered_converter(
+            kind, f"Slipway{kind.__name__}", calculate_linear_regressor_output_shapes, convert,
+            overwrite=True, options={"split": None},
+        )  # fmt: skip
 
 
 def _without_names(convert: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:

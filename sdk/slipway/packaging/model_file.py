@@ -1,4 +1,4 @@
-"""Model files of ONNX, skops and XGBoost; none of them can run code."""
+"""Model files of ONNX, skops, XGBoost and LightGBM; none of them can run code."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import sklearn
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
 
 from slipway.errors import Refused, WrongParameter
+from slipway.packaging.lightgbm_trees import read_lightgbm
 from slipway.packaging.skops_file import read_skops
 
 
@@ -17,7 +18,9 @@ def read_model(path: Path) -> Any:
     Raises WrongParameter for no file, and Refused for a file that could run code or cannot be read.
     """
     if not path.is_file():
-        raise WrongParameter(f"model: {path} is not a file; give one of ONNX, skops or XGBoost")
+        raise WrongParameter(
+            f"model: {path} is not a file; give one of ONNX, skops, XGBoost or LightGBM"
+        )
     if named_like_a_pickle(path.name) or is_pickle(path):
         raise Refused(
             f"{path.name} is a pickle, which could run any code: save the model by skops.io.dump "
@@ -30,10 +33,7 @@ def read_model(path: Path) -> Any:
     if path.suffix in (".ubj", ".json"):
         return _of_xgboost(path)
     if path.suffix == ".txt":
-        raise Refused(
-            f"{path.name} is not an ONNX model; a model of LightGBM is logged by "
-            "slipway.log_model where it was fitted"
-        )
+        return read_lightgbm(path)
     return path
 
 
