@@ -55,6 +55,15 @@ def test_a_project_needs_the_name_of_a_model(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_files_of_a_project_have_the_name_in_all_places(tmp_path: Path) -> None:
+    slipway("init", "my-churn", folder=tmp_path)
+    texts = {path.name: path.read_text() for path in (tmp_path / "my-churn").rglob("*.*")}
+    assert [name for name, text in texts.items() if "PACKAGE" in text or "MODEL" in text] == []
+    assert "name: my-churn" in texts["model.yaml"]
+    image = (tmp_path / "my-churn/Dockerfile").read_text()
+    assert "COPY my_churn /opt/" in image  # pods mount an empty /tmp
+
+
 def test_a_project_replaces_no_files(tmp_path: Path) -> None:
     (tmp_path / "churn").mkdir()
     (tmp_path / "churn/own.txt").touch()
