@@ -10,13 +10,13 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
-from slipway_cluster import INFERENCE_SERVICE, Manifest, NotFound
+from slipway_cluster import INFERENCE_SERVICE, MODEL, Manifest, NotFound
 from slipway_cluster.interface import POD
 from slipway_local.standin.kubelet import Backoff, KubeletOptions
 from slipway_local.standin.process import ProcessId
 
 from tests.cluster.machine import Machine, is_ready, read
-from tests.cluster.manifests import RUNTIME, SERVER, runtime, service, storage
+from tests.cluster.manifests import RUNTIME, SERVER, model, runtime, service, storage
 from tests.support.waiting import until
 
 
@@ -343,6 +343,20 @@ def test_a_changed_label_of_the_pods_replaces_them(machine: Machine) -> None:
     machine.service("heart-3", lambda seen: seen.get("address", {}).get("url", old) != old)
     (pod,) = until(lambda: machine.cluster.list(POD), lambda pods: len(pods) == 1)
     assert pod["metadata"]["labels"]["example.org/team"] == "risk"
+
+
+def test_an_object_that_is_created_after_the_deletion_of_its_owner_is_deleted(
+    machine: Machine,
+) -> None:
+    owner = machine.cluster.apply(model())
+    machine.cluster.delete(MODEL, "heart")
+    late = service()
+    metadata = owner["metadata"]
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": "heart"}
+    late["metadata"]["ownerReferences"] = [{**reference, "uid": metadata["uid"]}]
+    serve(machine, late)
+    until(lambda: machine.cluster.list(INFERENCE_SERVICE), lambda found: found == [])
+    until(lambda: machine.cluster.list(POD), lambda found: found == [])
 
 
 def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:

@@ -144,6 +144,7 @@ class Kubelet:
         self._report(pod["metadata"]["name"], status)
 
     def _turn(self) -> None:
+        self._cluster.store.remove_orphans()
         for kind, sync in (
             (CRON_JOB, self._sync_cron_job),
             (JOB, self._sync_job),

@@ -33,6 +33,12 @@ INSERT OR IGNORE INTO revision VALUES (0, 0);
 """
 
 
+_NO_OWNER_EXISTS = (
+    "NOT EXISTS (SELECT 1 FROM json_each(objects.body, '$.metadata.ownerReferences')"
+    " JOIN objects AS owner ON owner.uid = json_extract(value, '$.uid'))"
+)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -150,15 +156,27 @@ class Store:
         )
         return body
 
+    def remove_orphans(self) -> None:
+        """Delete the objects whose owners do not exist, as the garbage collector of Kubernetes.
+
+        A controller that has read an owner before its deletion may create an object of it later.
+        """
+        orphans = (
+            "SELECT uid FROM objects WHERE "  # noqa: S608  (a constant)
+            f"json_array_length(body, '$.metadata.ownerReferences') > 0 AND {_NO_OWNER_EXISTS}"
+        )
+        if self._rows(orphans):
+            with self.transaction():
+                for (uid,) in self._rows(orphans):
+                    self.remove(uid)
+
     def remove(self, uid: str) -> None:
         """Delete the object and everything that it alone owns; within a transaction."""
         self._connection.execute("DELETE FROM objects WHERE uid = ?", (uid,))
         dependants = self._rows(
-            "SELECT uid FROM objects WHERE EXISTS (SELECT 1 FROM json_each(body, "
+            "SELECT uid FROM objects WHERE EXISTS (SELECT 1 FROM json_each(body, "  # noqa: S608
             "'$.metadata.ownerReferences')"
-            " WHERE json_extract(value, '$.uid') = ?) AND NOT EXISTS (SELECT 1 FROM "
-            "json_each(body, '$.metadata.ownerReferences')"
-            " JOIN objects AS owner ON owner.uid = json_extract(value, '$.uid'))",
+            f" WHERE json_extract(value, '$.uid') = ?) AND {_NO_OWNER_EXISTS}",
             uid,
         )
         for (dependant,) in dependants:
