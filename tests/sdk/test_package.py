@@ -5,17 +5,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 from slipway.errors import Refused, WrongParameter
+from slipway.packaging.estimator import Estimator
 from slipway.packaging.frames import frame_rows
+from slipway.packaging.graph import check_parity
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.package import package
 from slipway_contract.registry import ArtifactFormat
@@ -120,6 +124,69 @@ def test_an_estimator_is_packaged_as_onnx_where_that_is_equivalent(
         assert first == pytest.approx(expected, rel=1e-4)
     else:
         assert first.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("names", [(0, 1), ("leaves", "stays")], ids=["codes", "texts"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        TunedThresholdClassifierCV(
+            LogisticRegression(), scoring="balanced_accuracy", random_state=0
+        ),
+        TunedThresholdClassifierCV(
+            make_pipeline(StandardScaler(), LogisticRegression()), scoring="f1_macro"
+        ),
+        FixedThresholdClassifier(LogisticRegression(), threshold=0.31),
+        FixedThresholdClassifier(LogisticRegression()),
+    ],
+    ids=["tuned", "tuned-pipeline", "fixed", "auto"],
+)
+def test_a_graph_has_the_decision_threshold(model: Any, names: tuple[Any, Any]) -> None:
+    model, table = clone(model), RARE[0]
+    model.fit(table, np.where(RARE[1], names[1], names[0]))
+    packaged = package(model, {"reference": table})
+    outputs = packaged.predict_rows(frame_rows(table, packaged.signature.inputs))
+    assert packaged.form is ArtifactFormat.ONNX
+    assert outputs["label"].tolist() == model.predict(table).tolist()
+
+
+@pytest.mark.parametrize(("pos_label", "names"), [(0, (0, 1)), ("leaves", ("leaves", "stays"))])
+def test_a_graph_has_the_threshold_of_the_first_class(pos_label: Any, names: Any) -> None:
+    model = FixedThresholdClassifier(LogisticRegression(), threshold=0.9, pos_label=pos_label)
+    model.fit(RARE[0], np.where(RARE[1], names[1], names[0]))
+    packaged = package(model, {"reference": RARE[0]})
+    outputs = packaged.predict_rows(frame_rows(RARE[0], packaged.signature.inputs))
+    assert outputs["label"].tolist() == model.predict(RARE[0]).tolist()
+
+
+def rare() -> tuple[pd.DataFrame, Any]:
+    """Return a number and a rare class, for which a threshold below one half is best."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"x": random.normal(size=400)})
+    return table, (table["x"] + random.normal(size=400) > 1.5).to_numpy()
+
+
+RARE = rare()
+
+
+@pytest.mark.parametrize("method", ["without the threshold", "with unknown labels"])
+def test_a_graph_with_other_labels_is_not_equivalent(method: str) -> None:
+    table, target = RARE
+    model = FixedThresholdClassifier(LogisticRegression(), threshold=0.31)
+    model.fit(table, np.where(target, "stays", "leaves"))
+    packaged = package(model, {"reference": table})
+    rows = frame_rows(table, packaged.signature.inputs)
+    estimator = Estimator(model, "model", packaged.signature)
+    if method == "without the threshold":
+        labels = model.estimator_.predict(table).astype(object)
+    else:
+        labels = np.where(model.predict(table) == "stays", "stayz", "leaves").astype(object)
+
+    def given(rows: Any) -> Any:
+        return {**packaged.predict_rows(rows), "label": labels}
+
+    with pytest.raises(Refused, match="parity is broken: output 'label'"):
+        check_parity(given, estimator, [(rows, table)], "the model")
 
 
 def test_a_model_of_texts_alone_is_packaged_as_skops() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 
@@ -68,7 +69,8 @@ def check_parity(
 ) -> Parity:
     """Compare the predictions of a packaged model with those of the estimator on all samples.
 
-    Of equally probable classes, either label is accepted. Raises Refused.
+    A label may differ from that of ``predict`` if both classes are equally probable. Raises
+    Refused.
     """
     return joined([_compared(predict_rows, estimator, sample, against) for sample in samples])
 
@@ -82,15 +84,30 @@ def _compared(
     labels = [
         c.name for c in estimator.signature.outputs if not c.shape and c.name != "probability"
     ]
-    if estimator.gives_probabilities and labels:
+    if estimator.gives_probabilities and any(
+        (given[name] != expected[name]).any() for name in labels
+    ):
         probabilities = np.asarray(estimator.fitted.predict_proba(table))
-        for label in labels:
-            named = np.searchsorted(estimator.fitted.classes_, given[label]).clip(
-                max=probabilities.shape[1] - 1
-            )
-            ties = (
-                probabilities.max(axis=1) - probabilities[np.arange(len(probabilities)), named]
-                <= TIE
-            )
-            expected[label] = np.where(ties, given[label], expected[label])
+        for name in labels:
+            ties = _ties(estimator.fitted.classes_, probabilities, given[name], expected[name])
+            expected[name] = np.where(ties, given[name], expected[name])
     return compare(given, expected, TOLERANCE, against)
+
+
+def _ties(
+    classes: NDArray[Any],
+    probabilities: NDArray[Any],
+    given: NDArray[Any],
+    expected: NDArray[Any],
+) -> NDArray[np.bool_]:
+    """Return for each row whether the given class is as probable as the expected one.
+
+    The expected class need not be the most probable one: an estimator may have a threshold.
+    """
+    found, wanted = (
+        np.searchsorted(classes, labels).clip(max=len(classes) - 1) for labels in (given, expected)
+    )
+    rows = np.arange(len(probabilities))
+    known = (classes[found] == given) & (classes[wanted] == expected)
+    apart = np.abs(probabilities[rows, found] - probabilities[rows, wanted])
+    return np.asarray(known & (apart <= TIE))

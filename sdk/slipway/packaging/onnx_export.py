@@ -1,4 +1,4 @@
-"""ONNX export: skl2onnx converters for own estimators, a fixed threshold, and missing texts.
+"""ONNX export: skl2onnx converters for own estimators, decision thresholds, and missing texts.
 
 Such an estimator builds its graph by ``to_onnx(builder, input)``.
 """
@@ -17,7 +17,7 @@ from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringT
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from sklearn.base import is_classifier
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 _OPTIONS = {
@@ -66,32 +66,57 @@ def register_own_converters(estimator: Any) -> None:
             )  # fmt: skip
 
 
-def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
+def _decision_threshold(scope: Any, operator: Any, container: Any) -> None:
     """Build the inner classifier's probabilities, and the label by the threshold.
 
     skl2onnx has a converter for the tuned threshold only, which drops the threshold.
     """
     decided = operator.raw_operator
+    if decided.response_method == "decision_function" or not hasattr(decided, "predict_proba"):
+        raise NotImplementedError("a threshold of decision_function")
     inner = scope.declare_local_operator(
         sklearn_operator_name_map[type(decided.estimator_)], decided.estimator_
     )
+    classes = np.asarray(decided.classes_)
+    texts = classes.dtype.kind in "OUS"
     inner.inputs = operator.inputs
-    inner.outputs.append(scope.declare_local_variable("predicted", Int64TensorType()))
+    inner.outputs.append(
+        scope.declare_local_variable(
+            "predicted", (StringTensorType if texts else Int64TensorType)()
+        )
+    )
     inner.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     probabilities = inner.outputs[1].full_name
+    pos_label = _pos_label(decided)
+    positive = 1 if pos_label is None else int(np.flatnonzero(classes == pos_label)[0])
     builder = _GraphBuilder(scope, container)
-    positive = builder("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
-    reached = builder(
-        "Not", builder("Less", positive, np.asarray(decided.threshold, dtype=np.float32))
-    )
-    _name_outputs(scope, operator, container, builder("Cast", reached, to=7), probabilities)
+    score = builder("Gather", probabilities, np.asarray(positive, dtype=np.int64), axis=1)
+    reached = builder("Not", builder("Less", score, np.asarray(_threshold(decided), np.float32)))
+    labels = classes[[1 - positive, positive]].astype(object if texts else np.int64)
+    label = builder("Gather", labels, builder("Cast", reached, to=7))
+    _name_outputs(scope, operator, container, label, probabilities)
 
 
-update_registered_converter(
-    FixedThresholdClassifier, "SlipwayFixedThreshold", calculate_linear_classifier_output_shapes,
-    _fixed_threshold,
-    options=_OPTIONS,
-)  # fmt: skip
+def _threshold(decided: Any) -> float:
+    if isinstance(decided, TunedThresholdClassifierCV):
+        return float(decided.best_threshold_)
+    return 0.5 if decided.threshold == "auto" else float(decided.threshold)
+
+
+def _pos_label(decided: Any) -> Any:
+    if isinstance(decided, TunedThresholdClassifierCV):
+        return decided._curve_scorer._get_pos_label()  # predict reads it there
+    return decided.pos_label
+
+
+for _decided, _alias in (
+    (FixedThresholdClassifier, "SlipwayFixedThreshold"),
+    (TunedThresholdClassifierCV, "SlipwayTunedThreshold"),
+):
+    update_registered_converter(
+        _decided, _alias, calculate_linear_classifier_output_shapes, _decision_threshold,
+        overwrite=True, options=_OPTIONS,
+    )  # fmt: skip
 
 
 def _shape(operator: Any) -> None:
