@@ -1,12 +1,12 @@
 """Settings of a Job, read from the environment."""
 
-import getpass
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from slipway.errors import WrongParameter
+from slipway.registry.actor import actor
 from slipway.registry.revision import git_revision
 
 
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
 
     @property
     def user(self) -> str:
-        return self.actor or getpass.getuser()
+        return self.actor or actor()
 
 
 class SimulatorSettings(Settings):

@@ -1,6 +1,5 @@
 """Logging of a fitted model: package, model card and run, and a registered version."""
 
-import getpass
 import json
 import os
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from slipway.packaging.onnx_graph import parse
 from slipway.packaging.package import package
 from slipway.packaging.reference import reference_of_rows
 from slipway.packaging.rows import request_of
+from slipway.registry.actor import actor
 from slipway.registry.evaluations import store_table
 from slipway.registry.flavors import save_description, save_onnx
 from slipway.registry.revision import git_revision
@@ -132,6 +132,7 @@ def _log(
     use: str | None,
     tracking: Tracking,
 ) -> Version:
+    user = actor()
     revision = os.environ.get("SLIPWAY_GIT_REVISION") or git_revision(Path.cwd())
     tags = {
         "slipway.model": name,
@@ -151,10 +152,10 @@ def _log(
             tracking,
             run,
             name,
-            _files(packaged, frames, text, run, revision),
+            _files(packaged, frames, text, run, user, revision),
             packaged.form,
             tags,
-            f"{packaged.origin.rstrip('.')}; logged by {getpass.getuser()}",
+            f"{packaged.origin.rstrip('.')}; logged by {user}",
             Path(key) if key else None,
             lambda folder, model_id: _save(packaged, folder, run, model_id),
         )
@@ -165,13 +166,14 @@ def _files(
     frames: Mapping[str, pd.DataFrame],
     text: str,
     run: Run,
+    user: str,
     revision: str,
 ) -> dict[str, bytes]:
     signature = packaged.signature
     *_, example = frames.values()
     provenance = {
         "runId": run.id,
-        "loggedBy": getpass.getuser(),
+        "loggedBy": user,
         "gitRevision": revision,
         "libraries": {library: metadata.version(library) for library in _LIBRARIES},
         "parity": packaged.parity.as_json() if packaged.parity else None,

@@ -190,6 +190,24 @@ def test_a_folder_instead_of_a_server_is_rejected(tracking: Tracking, tmp_path: 
         mlflow.set_tracking_uri(server)
 
 
+def test_a_user_id_without_a_name_is_logged_as_unknown(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for variable in ("SLIPWAY_ACTOR", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    for user in ("unknown", "user:ada"):
+        version = slipway.log_model(
+            LinearRegression().fit(NUMBERS, SUM), "nameless", evaluation=(NUMBERS, SUM)
+        )
+        folder = tracking.download(version, tmp_path / user)
+        assert json.loads((folder / "provenance.json").read_text())["loggedBy"] == user
+        monkeypatch.setenv("SLIPWAY_ACTOR", "user:ada")
+
+
 def test_nothing_is_registered_for_a_model_that_is_refused(tracking: Tracking) -> None:
     model = make_pipeline(FunctionTransformer(twice), LinearRegression()).fit(NUMBERS, SUM)
     with pytest.raises(Refused, match="twice, which could run any code"):
