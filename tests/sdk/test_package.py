@@ -12,7 +12,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
@@ -22,7 +26,9 @@ from slipway.packaging.frames import frame_rows
 from slipway.packaging.graph import check_parity
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.package import package
+from slipway_contract.errors import InvalidInput
 from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from tests.sdk.churn import customers, fitted
@@ -187,6 +193,84 @@ def test_a_graph_with_other_labels_is_not_equivalent(method: str) -> None:
 
     with pytest.raises(Refused, match="parity is broken: output 'label'"):
         check_parity(given, estimator, [(rows, table)], "the model")
+
+
+def encoded(encoder: Any, columns: Any, *, first: bool = False) -> Any:
+    select = encoder if first else make_column_transformer((encoder, columns))
+    return make_pipeline(select, LinearRegression())
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "unknown", "problem"),
+    [
+        (encoded(OrdinalEncoder(), ["channel"]), "channel", "fax", "not one of shop, web"),
+        (encoded(OneHotEncoder(), [0]), "channel", "fax", "not one of shop, web"),
+        (encoded(OrdinalEncoder(), slice("channel", "channel")), "channel", "fax", "not one of"),
+        (encoded(OrdinalEncoder(), [], first=True), "channel", "fax", "not one of shop, web"),
+        (
+            encoded(
+                make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder()), [True]
+            ),
+            "channel", "fax", "not one of shop, web",
+        ),
+        (
+            GridSearchCV(encoded(OneHotEncoder(), ["channel"]), {"linearregression__n_jobs": [1]}),
+            "channel", "fax", "not one of shop, web",
+        ),
+        (encoded(OrdinalEncoder(), ["level"]), "level", 7, "7 is not one of the codes 0, 1, 2"),
+        (encoded(OneHotEncoder(), ["level"]), "level", 7, "7 is not one of the codes 0, 1, 2"),
+    ],
+)  # fmt: skip
+def test_a_value_that_an_encoder_does_not_know_is_rejected(
+    model: Any, name: str, unknown: Any, problem: str
+) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"channel": TABLE["channel"].fillna("web"), "level": 0})[[name]]
+    if name == "level":
+        table["level"] = random.integers(0, 3, len(table))
+    model.fit(table, TARGET)
+    signature = package(model, {"reference": table}).signature
+    signature.check(signature.request([{name: table[name].tolist()[0]}]).inputs)
+    with pytest.raises(InvalidInput, match=problem):
+        signature.check(signature.request([{name: unknown}]).inputs)
+
+
+def test_a_missing_text_is_accepted_where_it_is_imputed() -> None:
+    inner = make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder())
+    table = TABLE[["channel"]]
+    packaged = package(encoded(inner, ["channel"]).fit(table, TARGET), {"reference": table})
+    column = packaged.signature.inputs[0]
+    assert (packaged.form, column.categories) == (ArtifactFormat.ONNX, ("shop", "web"))
+    packaged.signature.check(packaged.signature.request([{"channel": None}]).inputs)
+
+
+def many() -> pd.DataFrame:
+    return pd.DataFrame({"channel": [f"channel {number}" for number in range(len(TABLE))]})
+
+
+@pytest.mark.parametrize(
+    ("model", "table", "signature"),
+    [
+        (encoded(OrdinalEncoder(), ["channel"]), many(), None),
+        (encoded(OneHotEncoder(), ["channel"]), many(), None),
+        (
+            encoded(OrdinalEncoder(), ["channel"]), TABLE[["channel"]].fillna("web"),
+            Signature(
+                inputs=(Column(name="channel", datatype=Datatype.BYTES),),
+                outputs=(Column(name="value", datatype=Datatype.FP32),),
+            ),
+        ),
+    ],
+    ids=["texts", "one-hot", "signature"],
+)  # fmt: skip
+def test_an_encoder_whose_values_are_not_listed_raises_an_error_in_serving(
+    model: Any, table: Any, signature: Signature | None
+) -> None:
+    model.fit(table, TARGET)
+    packaged = package(model, {"reference": table}, signature)
+    assert packaged.form is ArtifactFormat.SKOPS
+    with pytest.raises(Refused, match="unknown categories"):
+        packaged.predict_rows({"channel": np.array(["fax"], object)})
 
 
 def test_a_model_of_texts_alone_is_packaged_as_skops() -> None:

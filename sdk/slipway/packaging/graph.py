@@ -9,6 +9,7 @@ from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 
 from slipway.errors import NotConvertible
+from slipway.packaging.encoders import check_encoders
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.inference import explain, load_onnx
 from slipway.packaging.model import PackagedModel
@@ -29,6 +30,7 @@ def as_graph(
     and the estimator have different outputs.
     """
     signature = estimator.signature
+    check_encoders(estimator.fitted, signature)
     exported = export_columns if estimator.selects_columns else export
     content = exported(estimator.fitted, signature).SerializeToString()
     predict_rows = graph_runner(content, signature)

@@ -14,6 +14,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway.errors import NotConvertible, Refused, WrongParameter
 from slipway.packaging.boosters import REMEDY, libraries_of
+from slipway.packaging.encoders import with_fitted_values
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.frames import fitted_columns, frame_rows, infer_inputs
 from slipway.packaging.graph import Sample, as_graph
@@ -53,7 +54,7 @@ def package(
         )
     names = [str(name) for name in getattr(fitted, "feature_names_in_", ())]
     frames = {field: fitted_columns(names, frame, field) for field, frame in frames.items()}
-    inputs = signature.inputs if signature else infer_inputs(frames)
+    inputs = signature.inputs if signature else with_fitted_values(fitted, infer_inputs(frames))
     rows = {field: frame_rows(frame, inputs) for field, frame in frames.items()}
     estimator = Estimator(
         fitted, type(fitted).__name__, signature, rows=(inputs, next(iter(rows.values())))
