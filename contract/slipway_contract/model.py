@@ -396,5 +396,5 @@ def admitted(manifest: Mapping[str, Any]) -> Model:
     metadata = {"name": manifest.get("metadata", {}).get("name")}
     authored = {key: value for key, value in manifest.items() if key != "status"}
     return Model.model_validate(
-        {**authored, "metadata": metadata}, extra="forbid", context=_ADMISSION
+        {**authored, "metadata": metadata}, extra="forbid", by_name=False, context=_ADMISSION
     )

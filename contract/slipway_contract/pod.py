@@ -32,10 +32,12 @@ RESERVED_VARIABLES = ("SLIPWAY_", "MLFLOW_", "KUBERNETES_")
 LOADER_VARIABLES = (
     "MLSERVER_", "INFERENCE_SERVICE_NAME", "PATH", "HOME", "TMPDIR", "PYTHON", "LD_", "GCONV_PATH",
     "GLIBC_TUNABLES", "OPENSSL_", "BASH_ENV", "ENV", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH", "OMP_TOOL_LIBRARIES", "CUDA_INJECTION64_PATH",
+    "NVIDIA_",
 )  # fmt: skip
-"""Variables, or their beginnings, that choose the code of a predictor.
+"""Variables, or their beginnings, that choose the code or the devices of a predictor.
 
-With one of them, a file of an artifact would be executed.
+With one of them, a file of an artifact would be executed, or a GPU used that was not requested.
 """
 _DEVICE = re.compile(rf"{_DOMAIN}/{_NAME}")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
@@ -368,12 +370,15 @@ class Predictor(Resource):
         fields: dict[str, Any] = _without_empty(
             self.model_dump(mode="json", by_alias=True, include={*names, "service_account_name"})
         )
+        for toleration in fields.get("tolerations", ()):
+            if not toleration.get("value", "x"):  # the API server drops it, unlike that of a label
+                del toleration["value"]
         return fields
 
 
 def _without_empty(node: Any) -> Any:
-    """Return the object without empty fields, which the API server drops."""
+    """Return the object without empty fields, which the API server drops; a label may be ""."""
     if isinstance(node, dict):
         fields = {key: _without_empty(value) for key, value in node.items()}
-        return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
+        return {key: value for key, value in fields.items() if value not in (None, [], {})}
     return [_without_empty(each) for each in node] if isinstance(node, list) else node

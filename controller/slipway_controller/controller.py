@@ -206,6 +206,7 @@ class Controller:
             for action in plan.training:
                 self._execute_action(model, action)
         except ClusterError as error:
+            logger.warning("%s: the cluster rejects its training: %s", model.name, error)
             return str(error)
         return ""
 

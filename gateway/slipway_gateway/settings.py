@@ -376,8 +376,9 @@ class Settings(BaseSettings):
 
     trusted_model_fields: frozenset[str] = frozenset()
     """Fields of a Model with rights of the platform that callers may set over HTTP, as a JSON list:
-    ``allowFormats``, ``predictor.runtime``, ``predictor.serviceAccountName``,
-    ``predictor.priorityClassName``, ``predictor.podLabels``, ``predictor.podAnnotations``,
+    ``allowFormats``, ``predictor.runtime``, ``predictor.format``,
+    ``predictor.serviceAccountName``, ``predictor.priorityClassName``, ``predictor.podLabels``,
+    ``predictor.podAnnotations``, ``predictor.affinity``, ``predictor.tolerations``,
     ``training.template``, ``training.job``.
     """
 

@@ -75,6 +75,26 @@ def requirements(**amounts: dict[str, Any]) -> dict[str, Any]:
     return found.manifest()
 
 
+def test_the_empty_value_of_a_label_stays_and_that_of_a_toleration_does_not() -> None:
+    role = {"node-role.kubernetes.io/gpu": ""}
+    selector = {"matchLabels": {"example.org/solo": ""}}
+    term = {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    tolerated = {"key": "gpu", "operator": "Equal", "value": ""}
+    spec = Predictor.model_validate(
+        {"nodeSelector": role, "affinity": apart, "tolerations": [tolerated]}
+    ).pod_spec()
+    assert spec["nodeSelector"] == role
+    assert spec["affinity"] == apart
+    assert spec["tolerations"] == [{"key": "gpu", "operator": "Equal"}]
+
+
+@pytest.mark.parametrize("name", ["NVIDIA_VISIBLE_DEVICES", "_JAVA_OPTIONS", "CLASSPATH"])
+def test_a_variable_that_chooses_code_or_devices_is_rejected(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Predictor.model_validate({"env": [{"name": name, "value": "x"}]})
+
+
 def test_a_request_without_a_limit_gets_one_and_a_limit_a_request() -> None:
     assert requirements(requests={"cpu": "1500m", "memory": "2Gi"}, limits={"cpu": 2, GPU: 1}) == {
         "requests": {"cpu": "1500m", "memory": "2Gi", GPU: "1"},

@@ -303,9 +303,31 @@ def test_a_trusted_field_of_kubectl_is_kept_and_bound_to_its_registered_model() 
         ({"allowFormats": ["joblib", "onnx"]}, "spec.allowFormats: gives rights"),
         ({"training": {"template": "backup"}}, "spec.training.template: gives rights"),
         ({"predictor": {"podAnnotations": {"a.example/b": "c"}}}, "spec.predictor.podAnnotations"),
+        ({"predictor": {"format": "sklearn"}}, "spec.predictor.format"),
+        ({"predictor": {"affinity": {"podAffinity": {}}}}, "spec.predictor.affinity"),
+        ({"predictor": {"tolerations": [{"key": "gpu"}]}}, "spec.predictor.tolerations"),
+        ({"training": {"job": {}}}, "spec.training.job: gives rights"),
     ):
         with pytest.raises(ValueError, match=field):
             check_trusted(former | changed, former, ())
+
+
+def test_variables_of_a_runtime_that_an_operator_chose_are_trusted() -> None:
+    runtime = {"runtime": "triton", "env": [{"name": "A", "value": "1"}]}
+    former = {"registeredModel": "a", "predictor": runtime}
+    check_trusted(former, former, ())
+    changed = {"registeredModel": "a", "predictor": {**runtime, "env": [{"name": "B"}]}}
+    with pytest.raises(ValueError, match=r"spec\.predictor\.env: gives rights"):
+        check_trusted(changed, former, ())
+    check_trusted(changed, former, ("predictor.runtime",))
+    check_trusted({"predictor": {"env": [{"name": "B"}]}}, {}, ())
+
+
+def test_a_field_in_the_spelling_of_python_is_unknown(marie: Author) -> None:
+    for spec in ({"allow_formats": ["joblib"]}, {"predictor": {"service_account_name": "admin"}}):
+        answer = marie.send("PUT", "/spelt", manifest("spelt", **spec))
+        assert answer.status_code == 422
+        assert "Extra inputs are not permitted" in answer.text
 
 
 def test_an_unknown_trusted_field_is_no_valid_setting(declared: Environment) -> None:

@@ -9,6 +9,7 @@ import httpx
 import orjson
 import pytest
 from slipway_cluster.interface import JOB
+from slipway_contract import labels
 from slipway_contract.labels import PARAMETERS, REQUEST
 from slipway_local.standin.kubelet import Image, Kubelet, KubeletOptions
 
@@ -78,9 +79,10 @@ def declare(environment: Environment, name: str, training: dict[str, Any] | None
 def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     """Yield an environment with a cluster that runs Jobs."""
     environment = new_environment()
-    environment.cluster.apply(
-        template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
-    )
+    own = template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
+    own["metadata"]["labels"] = {labels.MODEL: "heart", labels.MANAGED_BY: labels.FIELD_MANAGER}
+    environment.cluster.apply(own)
+    environment.cluster.apply(template("train-taken", TRAIN))
     environment.cluster.apply(template("silent", TRAIN))
     environment.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
     environment.cluster.apply(template("promote", PROMOTE))
@@ -90,6 +92,7 @@ def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
         ("odd", {"template": "broken"}),
         ("lost", {"template": "gone"}),
         ("hand", None),
+        ("taken", {"job": {}}),
     ):
         declare(environment, name, training)
     stop = threading.Event()
@@ -290,6 +293,16 @@ def test_logs_and_cancellation_work_after_a_restart_of_the_gateway(
         assert ended(client, marie, path)["state"] == "succeeded"
         again = client.http.delete(path, headers=headers)
         assert (again.status_code, again.json()["title"]) == (409, "Conflict")
+
+
+def test_a_cron_job_of_another_author_is_no_training_of_the_model(
+    client: Client, marie: str
+) -> None:
+    answer = client.post("/v1/models/taken/trainings", {}, marie)
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith(
+        "the CronJob train-taken is not that of the training of model taken; delete it"
+    )
 
 
 def test_a_failed_training_has_a_reason(client: Client, marie: str) -> None:

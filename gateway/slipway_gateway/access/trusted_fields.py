@@ -13,19 +13,25 @@ from slipway_contract.errors import InvalidInput
 TRUSTED_FIELDS = (
     "allowFormats",
     "predictor.runtime",
+    "predictor.format",
     "predictor.serviceAccountName",
     "predictor.priorityClassName",
     "predictor.podLabels",
     "predictor.podAnnotations",
+    "predictor.affinity",
+    "predictor.tolerations",
     "training.template",
     "training.job",
 )
 """Paths below ``spec``. Artifacts with code; Secrets of a runtime or of an injector, which labels
-and annotations address; identities; preemption of other pods; any Job of the namespace; any program
-with the account that writes to the registry.
+and annotations address; the loader of a runtime; identities; preemption of other pods, and places
+from which they are kept away; reserved nodes; any Job of the namespace; any program with the
+account that writes to the registry.
 """
-_OF_THE_SOURCE = TRUSTED_FIELDS[:6]
+_OF_THE_SOURCE = TRUSTED_FIELDS[:7]
 """Those that apply to the files of the registered model."""
+_WITH_RUNTIME = "predictor.env"
+"""Trusted while a runtime is set: its variables may choose its code."""
 
 
 def check_trusted(
@@ -37,9 +43,11 @@ def check_trusted(
     of the registered model, that model remains too.
     """
     kept = []
-    for path in TRUSTED_FIELDS:
+    has_runtime = _at(spec, "predictor.runtime") and "predictor.runtime" not in allowed
+    for path in (*TRUSTED_FIELDS, *([_WITH_RUNTIME] if has_runtime else [])):
         value = _at(spec, path)
-        if path in allowed or value in (None, [], {}):
+        # A job without fields is a Job, too.
+        if path in allowed or value is None or (value in ([], {}) and path != "training.job"):
             continue
         if value != _at(former, path):
             raise InvalidInput(

@@ -6,12 +6,13 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
+from slipway_contract import labels
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.route import CurrentContext, Router
 from slipway_gateway.access.rules import SCIENTIFIC, Permission
 from slipway_gateway.control.job_routes import JobOrder, JobRoutes, ModelJob
-from slipway_gateway.errors import NotFound
+from slipway_gateway.errors import Conflict, NotFound
 from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.joblog import LogReaders
@@ -116,7 +117,7 @@ class Trainings(JobRoutes[TrainingRequest]):
         return StreamingResponse(await self._readers.stream(lines), media_type="text/plain")
 
     async def _template(self, model: str) -> Manifest:
-        """Return the CronJob with the Job template. Raises NotFound, Unavailable."""
+        """Return the CronJob with the Job template. Raises NotFound, Conflict, Unavailable."""
         training = self.routes.get(model).model.spec.training
         name = training.cron_job(model) if training else None
         if name is None:
@@ -124,4 +125,12 @@ class Trainings(JobRoutes[TrainingRequest]):
                 f"model {model} has no training Job; set spec.training.template or "
                 "spec.training.job of the Model"
             )
-        return await self.submissions.template(name)
+        template = await self.submissions.template(name)
+        own = {labels.MODEL: model, labels.MANAGED_BY: labels.FIELD_MANAGER}
+        found = template["metadata"].get("labels", {})
+        if training and training.job is not None and not own.items() <= found.items():
+            raise Conflict(
+                f"the CronJob {name} is not that of the training of model {model}; delete it, or "
+                "name it as spec.training.template"
+            )
+        return template
