@@ -111,7 +111,7 @@ def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
 @pytest.fixture(scope="module")
 def client(works: Environment) -> Iterator[Client]:
     with works.gateway() as client:
-        wait_for("the models", lambda: len(client.get("/v1/models").json()["models"]) == 5)
+        wait_for("the models", lambda: len(client.get("/v1/models").json()["models"]) == 6)
         yield client
 
 
