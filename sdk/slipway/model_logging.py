@@ -1,12 +1,14 @@
 """Logging of a fitted model: package, model card and run, and a registered version."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from slipway_contract.registry import (
     CARD_FILE,
@@ -37,6 +39,8 @@ from slipway.registry.revision import git_revision
 from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version, connect
 from slipway.training.metric import Metric
+
+logger = logging.getLogger(__name__)
 
 EXPERIMENT = "training"
 """Prefix of the experiment of each model, without an active run."""
@@ -90,11 +94,22 @@ def log_model(
 
 
 def _scores(model: Any, packaged: PackagedModel, table: EvaluationTable) -> dict[Metric, float]:
-    """Return the scores of the package. A graph of classes has none, because these are unknown."""
-    first, *others = packaged.signature.outputs
-    if isinstance(model, Path) and (others or not first.datatype.is_float):
+    """Return the scores of the package; none if its signature does not name the classes.
+
+    Raises WrongParameter for classes of a signature that are not those of the model.
+    """
+    try:
+        classes = table.classes
+    except WrongParameter as error:
+        logger.warning("%s; the version has no scores", error)
         return {}
-    return table.scores(getattr(model, "classes_", None), packaged.predict_rows(table.rows))
+    fitted = getattr(model, "classes_", None)
+    if fitted is not None and (own := np.asarray(fitted).tolist()) != classes:
+        raise WrongParameter(
+            f"signature: the classes of the outputs are {classes or 'none'}; those of the model "
+            f"are {own}"
+        )
+    return table.scores(packaged.predict_rows(table.rows))
 
 
 def _frames(

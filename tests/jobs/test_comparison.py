@@ -6,8 +6,10 @@ from numpy.typing import NDArray
 from slipway.training.metric import ACCURACY, AUC, MAE, Direction
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
+    MOST_ROWS,
     Comparison,
     Decision,
+    _resamples,
     compare_predictions,
 )
 
@@ -83,3 +85,18 @@ def test_a_direction_reverses_the_gain() -> None:
     found = compare_predictions(ACCURACY, Direction.MIN, truth, np.arange(100), right, right[::-1])
     assert found.gain == -1
     assert found.decision(0) is Decision.WORSE
+
+
+def test_a_table_of_one_class_has_an_interval_of_accuracy() -> None:
+    truth = np.ones(100, np.int64)
+    right = np.tile([0.1, 0.9], (100, 1))
+    half = np.where((np.arange(100) % 2)[:, None] == 0, right, right[:, ::-1])
+    found = compare_predictions(ACCURACY, Direction.MAX, truth, np.arange(100), right, half)
+    assert found.decision(0) is Decision.BETTER
+
+
+def test_a_large_table_is_compared_on_bounded_resamples() -> None:
+    rows = 3 * MOST_ROWS
+    assert {len(each) for each in _resamples(np.arange(rows))} == {MOST_ROWS}
+    grouped = next(_resamples(np.repeat(np.arange(30), rows // 30)))
+    assert len(grouped) == 10 * rows // 30

@@ -139,3 +139,34 @@ def test_another_content_of_a_stored_table_is_refused(gate: Gate, tmp_path: Path
     mlflow.MlflowClient().log_artifact(run, str(tmp_path / FILE))
     with pytest.raises(WrongDigest, match=digest):
         gate.promote(version)
+
+
+def test_a_live_version_that_cannot_answer_a_row_is_compared_on_its_own_table(gate: Gate) -> None:
+    old = pd.DataFrame({"plan": np.tile(["basic", "gold"], 30)})
+    newer = pd.DataFrame({"plan": np.tile(["basic", "silver"], 30)})
+    both = pd.concat([old, newer], ignore_index=True)
+    likes = np.tile(["no", "yes"], 60)
+    encoder = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    strict = pd.CategoricalDtype(["basic", "gold"])
+    first = gate.log(encoder.fit(old.astype(strict), likes[:60]), "plans", old.astype(strict),
+                     likes[:60])  # fmt: skip
+    assert gate.promote(first)["state"] == "promoted"
+    wider = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    second = gate.log(wider.fit(both, likes), "plans", newer, likes[60:])
+    result = gate.promote(second, min_gain=-0.01)
+    assert (result["state"], result["evaluation"]) == (
+        "promoted",
+        first.tags[Tag.EVALUATION_DIGEST],
+    )
+
+
+def test_a_metric_of_probabilities_needs_them_in_both_versions(gate: Gate) -> None:
+    words = pd.DataFrame({"colour": np.tile(["red", "blue"], 30)})
+    likes = np.tile(["yes", "no"], 30)
+    vector = make_pipeline(OneHotEncoder(), LinearSVC()).fit(words, likes)
+    gate.promote(gate.log(vector, "hard", words, likes))
+    soft = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(words, likes)
+    second = gate.log(soft, "hard", words, likes)
+    with pytest.raises(Incomparable, match="it has no probabilities, which log_loss needs"):
+        gate.promote(second, metric="log_loss")
+    assert gate.promote(second, metric="accuracy", min_gain=-0.01)["state"] == "promoted"

@@ -14,6 +14,7 @@ RESAMPLES = 500
 SCORED_ROWS = 10_000_000
 """Most rows that one comparison scores; a large table has fewer resamples, at least FEWEST."""
 FEWEST = 200
+MOST_ROWS = 100_000
 MIN_GROUPS = 10
 """Fewest independent groups of rows that give an interval; with fewer it is unbounded."""
 
@@ -39,6 +40,8 @@ class Comparison:
     opponent: float
     low: float
     high: float
+    groups: int
+    """Number of independent groups of rows."""
 
     @property
     def gain(self) -> float:
@@ -84,8 +87,7 @@ def compare_predictions(
         direction.gain(metric.score(truth[rows], candidate[rows]),
                        metric.score(truth[rows], opponent[rows]))
         for rows in _resamples(groups)
-        # A metric of ranks is undefined for a single class.
-        if truth.dtype.kind == "f" or np.ptp(truth[rows])
+        if not metric.ranks or np.ptp(truth[rows])
     ]  # fmt: skip
     tail = (1 - CONFIDENCE) / 2
     low, high = (
@@ -98,17 +100,24 @@ def compare_predictions(
         metric.score(truth, opponent),
         float(low),
         float(high),
+        len(np.unique(groups)),
     )
 
 
 def _resamples(groups: NDArray[Any]) -> Iterator[NDArray[np.intp]]:
-    """Yield the row numbers of each resample; nothing for fewer than MIN_GROUPS groups."""
+    """Yield the row numbers of each resample; nothing for fewer than MIN_GROUPS groups.
+
+    Of more than MOST_ROWS rows, a resample has about that many: then the interval is wider than
+    necessary.
+    """
     order = np.argsort(groups, kind="stable")
-    starts = np.unique(groups[order], return_index=True)[1]
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
     if len(starts) < MIN_GROUPS:
         return
-    members = np.split(order, starts[1:])
+    drawn_groups = max(MIN_GROUPS, min(len(starts), len(starts) * MOST_ROWS // len(groups)))
     random = np.random.default_rng(0)
     for _ in range(max(FEWEST, min(RESAMPLES, SCORED_ROWS // len(groups)))):
-        drawn = random.integers(len(members), size=len(members))
-        yield np.concatenate([members[each] for each in drawn])
+        drawn = random.integers(len(starts), size=drawn_groups)
+        ends = np.cumsum(sizes[drawn])
+        first = np.repeat(starts[drawn] - (ends - sizes[drawn]), sizes[drawn])
+        yield order[first + np.arange(ends[-1])]

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from slipway.errors import NoSuchVersion, WrongDigest, WrongParameter
 from slipway.packaging import artifact
-from slipway.packaging.evaluation import EvaluationTable, classes_of
+from slipway.packaging.evaluation import EvaluationTable
 from slipway.packaging.graph import graph_runner
 from slipway.packaging.rows import Arrays
 from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking, Version
-from slipway.training.metric import Direction, Labels, Metric, Predictions, scores
+from slipway.training.metric import Direction, Labels, Metric, Predictions
 from slipway_contract.registry import SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
 from slipway_contract.signature import Signature
 
@@ -58,8 +59,8 @@ class Evaluation(Protocol):
     def groups(self) -> NDArray[Any]:
         """A value [rows], equal for rows that depend on each other."""
 
-    def predictions(self, version: Version) -> Predictions:
-        """Return the outputs of the version's verified model file.
+    def predictions(self, version: Version, metrics: Sequence[Metric]) -> list[Predictions]:
+        """Return what each metric is computed from, of the version's verified model file.
 
         Raises WrongDigest, Incomparable.
         """
@@ -90,11 +91,12 @@ class HeldOut:
     def groups(self) -> NDArray[Any]:
         return self.split.test.groups
 
-    def predictions(self, version: Version) -> Predictions:
+    def predictions(self, version: Version, metrics: Sequence[Metric]) -> list[Predictions]:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             served = Served(manifest.format, (folder / manifest.format.file).read_bytes())
-        return self.task.predictions(served.run(self.task.feeds(self.split.test.features)))
+        found = self.task.predictions(served.run(self.task.feeds(self.split.test.features)))
+        return [found for _ in metrics]
 
     def baselines(self) -> Mapping[str, Predictions]:
         train, test = self.split.train, self.split.test
@@ -122,50 +124,60 @@ class StoredTable:
 
     @cached_property
     def _table(self) -> EvaluationTable:
-        return EvaluationTable.read(self.content, self.signature)
-
-    @cached_property
-    def _classes(self) -> list[Any] | None:
-        return classes_of(self.signature)
+        """Rows of the owner. Raises Incomparable if its classes are unknown."""
+        found = EvaluationTable.read(self.content, self.signature)
+        try:
+            _ = found.classes
+        except WrongParameter as error:
+            raise Incomparable(f"the {self.name}: {error}") from error
+        return found
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        return self._table.metrics(self._classes)
+        return self._table.metrics
 
     @property
     def truth(self) -> Labels:
-        return self._table.labels(self._classes)
+        return self._table.labels
 
     @property
     def groups(self) -> NDArray[Any]:
         return np.arange(len(self._table.truth))
 
-    def predictions(self, version: Version) -> Predictions:
+    def predictions(self, version: Version, metrics: Sequence[Metric]) -> list[Predictions]:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             signature = _signature(folder)
             try:
                 table = self._rows_for(signature)
-            except WrongParameter as error:
+                outputs = _run(folder, manifest.format, signature, table.rows)
+                return [table.predictions(metric, outputs) for metric in metrics]
+            except NoSuchVersion:
+                raise
+            except Exception as error:  # any error of a runtime for rows that it cannot answer
+                problem = " ".join(str(error).split())[:300]
                 raise Incomparable(
-                    f"{version} cannot be scored on the {self.name}: {error}"
+                    f"{version} cannot be scored on the {self.name}: {problem}"
                 ) from error
-            outputs = _run(folder, manifest.format, signature, table.rows)
-        return table.predictions(self._classes, outputs)
 
     def _rows_for(self, signature: Signature) -> EvaluationTable:
-        if (classes := classes_of(signature)) != self._classes:
+        """Return the rows as inputs of another version, which accepts all their values."""
+        table, own = EvaluationTable.read(self.content, signature), self._table.classes
+        if table.classes != own:
             raise WrongParameter(
-                f"its classes are {classes or 'none'}, those of the table are "
-                f"{self._classes or 'none'}"
+                f"its classes are {table.classes or 'none'}, those of the table are {own or 'none'}"
             )
-        return EvaluationTable.read(self.content, signature)
+        for column in signature.inputs:
+            given = table.rows[column.name].ravel()
+            present = given[~pd.isna(given)] if column.missing else given
+            column.check_values([each for each in present.tolist() if each != ""])
+        return table
 
     def baselines(self) -> Mapping[str, Predictions]:
         truth = self.truth
-        if self._classes is None:
+        if (classes := self._table.classes) is None:
             return {"constant": np.full(len(truth), truth.mean())}
-        shares = np.bincount(truth, minlength=len(self._classes)) / len(truth)
+        shares = np.bincount(truth, minlength=len(classes)) / len(truth)
         return {"class shares": np.tile(shares, (len(truth), 1))}
 
 
@@ -230,8 +242,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a version, write the scores to its run and its tags, and return the result as JSON."""
     evaluation = next(evaluations_of(task, version, None, settings, tracking))
-    found = scores(evaluation.metrics, evaluation.truth, evaluation.predictions(version))
-    logger.info("%s on %d rows: %s", version, len(evaluation.truth), _short(found))
+    metrics, truth = evaluation.metrics, evaluation.truth
+    predictions = evaluation.predictions(version, metrics)
+    found = {m.name: m.score(truth, p) for m, p in zip(metrics, predictions, strict=True)}
+    logger.info("%s on %d rows: %s", version, len(truth), _short(found))
     tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
     tracking.tag(
         version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()}
@@ -241,13 +255,13 @@ def evaluate(
         "model": version.name,
         "version": version.version,
         "dataset": evaluation.name,
-        "rows": len(evaluation.truth),
+        "rows": len(truth),
         "metrics": found,
         "baseline": {
             metric.name: metric.score(
-                evaluation.truth, strongest_baseline(evaluation, metric, metric.direction)[1]
+                truth, strongest_baseline(evaluation, metric, metric.direction)[1]
             )
-            for metric in evaluation.metrics
+            for metric in metrics
         },
     }
 

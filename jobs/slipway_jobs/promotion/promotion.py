@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slipway.errors import Refused
+from slipway.errors import Refused, WrongParameter
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
 from slipway_contract.registry import PROMOTION, Tag
@@ -112,17 +112,20 @@ def compare(
     """
     reasons = []
     for evaluation in evaluations:
-        metric = metric_of(evaluation, request.metric, candidate.name)
-        direction = request.direction or metric.direction
         try:
-            predictions = evaluation.predictions(candidate)
+            metric = metric_of(evaluation, request.metric, candidate.name)
+            direction = request.direction or metric.direction
+            (predictions,) = evaluation.predictions(candidate, [metric])
             if live is None:
                 name, other = strongest_baseline(evaluation, metric, direction)
                 opponent = f"the baseline ({name})"
             else:
                 _warn_of_other_data(evaluation, live)
-                other, opponent = evaluation.predictions(live), f"{live} ({request.alias})"
-        except Incomparable as error:
+                (other,) = evaluation.predictions(live, [metric])
+                opponent = f"{live} ({request.alias})"
+        except WrongParameter as error:
+            if not (reasons or isinstance(error, Incomparable)):
+                raise
             reasons.append(str(error))
             continue
         truth, groups = evaluation.truth, evaluation.groups
@@ -147,7 +150,7 @@ def _reason(
     interval = (
         f"between {found.low:+.4f} and {found.high:+.4f} with 95 % confidence"
         if np.isfinite(found.low)
-        else f"of unknown confidence: the rows have fewer than {MIN_GROUPS} independent groups"
+        else f"of unknown confidence: {_no_interval(found)}"
     )
     remedy = (
         "; to accept a version that is a little worse, give a negative --min-gain, for example "
@@ -159,6 +162,12 @@ def _reason(
         f"gain of {found.gain:+.4f} ({found.direction}), {interval}; more than "
         f"{request.min_gain:g} is required{remedy if decision is Decision.UNDECIDED else ''}"
     )
+
+
+def _no_interval(found: Comparison) -> str:
+    if found.groups < MIN_GROUPS:
+        return f"the rows have {found.groups} independent groups, and {MIN_GROUPS} are necessary"
+    return f"{found.metric.name} is undefined for most samples of the rows"
 
 
 def _warn_of_other_data(evaluation: Evaluation, live: Version) -> None:

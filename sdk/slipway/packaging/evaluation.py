@@ -86,35 +86,48 @@ class EvaluationTable:
                 )
         return cls.of(signature, frame, np.stack(truth.tolist()))
 
-    def scores(self, classes: Sequence[Any] | None, outputs: Arrays) -> dict[Metric, float]:
-        """Return the scores of served outputs; of ``classes`` in order, or of a quantity.
-
-        There are none of several quantities. Raises WrongParameter for an unknown class.
-        """
-        truth, predictions = self.labels(classes), self.predictions(classes, outputs)
-        found = {m: m.score(truth, predictions) for m in self.metrics(classes)}
-        return {metric: value for metric, value in found.items() if np.isfinite(value)}
-
-    def metrics(self, classes: Sequence[Any] | None) -> Sequence[Metric]:
-        """Return the metrics of classes, or of a quantity; none of several quantities."""
-        outputs = self.signature.outputs
-        if classes is None:
-            return () if outputs[0].shape else (MAE, RMSE)
-        if len(outputs) == 1:  # a label without probabilities
-            return (ACCURACY, MACRO_F1)
-        if len(classes) > 2:
-            return (ACCURACY, MACRO_F1, LOG_LOSS)
-        ranked = (AUC,) if len(np.unique(self.labels(classes))) == 2 else ()
-        return (*ranked, LOG_LOSS, BRIER, ACCURACY)
-
-    def labels(self, classes: Sequence[Any] | None) -> Labels:
-        """Return the true outputs [rows]: positions in ``classes`` INT64, or quantities FP64.
+    def scores(self, outputs: Arrays) -> dict[Metric, float]:
+        """Return the scores of served outputs; there are none of several quantities.
 
         Raises WrongParameter for an unknown class.
         """
+        found = {m: m.score(self.labels, self.predictions(m, outputs)) for m in self.metrics}
+        return {metric: value for metric, value in found.items() if np.isfinite(value)}
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """The metrics of classes, or of a quantity; none of several quantities."""
+        classes = self.classes
         if classes is None:
-            return self.truth.astype(np.float64)
-        known = {each: code for code, each in enumerate(np.asarray(classes).tolist())}
+            return () if self.signature.outputs[0].shape else (MAE, RMSE)
+        if _probability(self.signature) is None:
+            return (ACCURACY, MACRO_F1)
+        if len(classes) > 2:
+            return (ACCURACY, MACRO_F1, LOG_LOSS)
+        ranked = (AUC,) if len(np.unique(self.labels)) == 2 else ()
+        return (*ranked, LOG_LOSS, BRIER, ACCURACY)
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The classes in order; None for a quantity."""
+        return classes_of(self.signature)
+
+    @property
+    def labels(self) -> Labels:
+        """The true outputs [rows]: positions in the classes INT64, or quantities FP64.
+
+        Raises WrongParameter for an unknown class.
+        """
+        if (classes := self.classes) is None:
+            try:
+                return self.truth.astype(np.float64)
+            except (TypeError, ValueError):
+                first = short(self.truth.ravel().tolist()[0])
+                raise WrongParameter(
+                    f"evaluation: the true output {first} is not a number; the model predicts a "
+                    "quantity"
+                ) from None
+        known = {each: code for code, each in enumerate(classes)}
         for label in self.truth.tolist():
             if label not in known:
                 raise WrongParameter(
@@ -123,26 +136,54 @@ class EvaluationTable:
                 )
         return np.array([known[label] for label in self.truth.tolist()], dtype=np.int64)
 
-    def predictions(self, classes: Sequence[Any] | None, outputs: Arrays) -> Predictions:
-        """Return probabilities [rows, classes], of a label alone 0 and 1; or values [rows]."""
-        if classes is None:
-            values = outputs[self.signature.outputs[0].name].astype(np.float64)
-            return values if self.signature.outputs[0].shape else values.ravel()
-        column = self.signature.outputs[-1]
-        given = outputs[column.name]
+    def predictions(self, metric: Metric, outputs: Arrays) -> Predictions:
+        """Return what the metric is computed from: probabilities [rows, classes], or values.
+
+        For a metric of labels, the served label has the probability 1. Raises WrongParameter for a
+        metric of probabilities if the model has none.
+        """
+        if (classes := self.classes) is None:
+            quantity = self.signature.outputs[0]
+            values = outputs[quantity.name].astype(np.float64)
+            return values if quantity.shape else values.ravel()
+        label, column = _label(self.signature), _probability(self.signature)
+        if label is not None and metric.of_labels:
+            given = outputs[label.name].reshape(-1, 1)
+            return np.asarray(given == np.asarray(classes).reshape(1, -1), np.float64)
+        if column is None:
+            raise WrongParameter(f"it has no probabilities, which {metric.name} needs")
+        probabilities = outputs[column.name]
         if column.shape:
-            return given
-        if len(self.signature.outputs) > 1:
-            return np.stack([1 - given.ravel(), given.ravel()], axis=1)
-        return np.asarray(given.reshape(-1, 1) == np.asarray(classes).reshape(1, -1), np.float64)
+            return probabilities
+        return np.stack([1 - probabilities.ravel(), probabilities.ravel()], axis=1)
 
 
 def classes_of(signature: Signature) -> list[Any] | None:
-    """Return the classes of a signature in order; None for a quantity. Raises WrongParameter."""
-    label = signature.outputs[0]
-    if label.datatype is Datatype.BYTES and not label.categories:
-        raise WrongParameter(f"output {label.name!r}: is a text without categories")
-    return list(label.codes or label.categories or ()) or None
+    """Return the classes in the order of a classifier's; None for a quantity.
+
+    scikit-learn sorts the classes, whatever the order in a signature is. Raises WrongParameter if
+    the outputs are classes without codes or categories.
+    """
+    if label := _label(signature):
+        return sorted(label.codes or label.categories or ())
+    first, *others = signature.outputs
+    if others or not first.datatype.is_float or _probability(signature):
+        raise WrongParameter(
+            f"output {first.name!r}: has no codes or categories, so its classes are unknown; give "
+            "a signature with them"
+        )
+    return None
+
+
+def _label(signature: Signature) -> Column | None:
+    scalars = (column for column in signature.outputs if not column.shape)
+    return next((column for column in scalars if column.codes or column.categories), None)
+
+
+def _probability(signature: Signature) -> Column | None:
+    """Return the output with the probabilities of all classes, or that of the last class."""
+    named = (c for c in signature.outputs if c.classes or (c.name == "probability" and not c.shape))
+    return next(named, None)
 
 
 def _cells(column: Column, rows: Arrays) -> Any:

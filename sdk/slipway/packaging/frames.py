@@ -102,8 +102,11 @@ def infer_inputs(frames: Mapping[str, pd.DataFrame]) -> tuple[Column, ...]:
 def frame_rows(frame: pd.DataFrame, inputs: Sequence[Column]) -> Arrays:
     """Return the rows [rows] by input in its datatype: NaN, or the empty text, is missing.
 
-    Raises WrongParameter for a value that does not fit.
+    Raises WrongParameter for a missing column, and for a value that does not fit.
     """
+    for column in inputs:
+        if column.name not in frame.columns:
+            raise WrongParameter(f"{column.name}: is not a column of the rows; add it")
     return {column.name: _values(frame[column.name], column) for column in inputs}
 
 
@@ -231,18 +234,30 @@ def _categories(field: str, name: str, series: pd.Series, *, missing: bool) -> C
 def _values(series: pd.Series, column: Column) -> NDArray[Any]:
     if column.datatype is Datatype.BYTES:
         texts = series.astype(object)
-        return texts.where(texts.notna(), "").to_numpy(dtype=object)
+        found = texts.where(texts.notna(), "").to_numpy(dtype=object)
+        if wrong := [each for each in found if not isinstance(each, str)]:
+            raise _misfit(column, f"{short(wrong[0])} is not a text")
+        return found
+    plain = series.astype(object) if series.dtype == "category" else series
     try:
         if column.datatype.is_float:
-            numbers = series.astype(object) if series.dtype == "category" else series
-            found = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-            return found.astype(column.datatype.dtype)
-        return series.to_numpy(dtype=column.datatype.dtype)
-    except (TypeError, ValueError) as error:
-        raise WrongParameter(
-            f"{column.name}: does not fit {column.datatype}: {error}; give values of the type that "
-            "the model was fitted on"
-        ) from None
+            return plain.to_numpy(dtype=np.float64, na_value=np.nan).astype(column.datatype.dtype)
+        given = plain.to_numpy()
+        found = plain.to_numpy(dtype=column.datatype.dtype)
+        exact = found.astype(given.dtype) if given.dtype.kind in "iuf" else found
+        changed = np.flatnonzero(np.asarray(given != exact, dtype=bool))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _misfit(column, str(error)) from None
+    if changed.size:
+        raise _misfit(column, f"{short(given[changed[0]])} is not such a value")
+    return found
+
+
+def _misfit(column: Column, problem: str) -> WrongParameter:
+    return WrongParameter(
+        f"{column.name}: does not fit {column.datatype}: {problem}; give values of the type that "
+        "the model was fitted on"
+    )
 
 
 def describe(inputs: Sequence[Column], outputs: Sequence[Column]) -> str:

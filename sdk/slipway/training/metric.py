@@ -34,6 +34,10 @@ class Metric:
     direction: Direction
     meaning: str
     score: Callable[[Labels, Predictions], float]
+    of_labels: bool = False
+    """True: it is computed from the predicted label alone."""
+    ranks: bool = False
+    """True: it is undefined for rows of a single class."""
 
     @property
     def perfect(self) -> float:
@@ -55,7 +59,7 @@ def _log_loss(truth: Labels, probabilities: Predictions) -> float:
 AUC = Metric(
     "auc", Direction.MAX,
     "area under the ROC curve: probability that a case ranks above a non-case",
-    lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])),
+    lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])), ranks=True,
 )  # fmt: skip
 BRIER = Metric(
     "brier", Direction.MIN, "mean squared error of the probability (Brier 1950)",
@@ -63,11 +67,12 @@ BRIER = Metric(
 )  # fmt: skip
 ACCURACY = Metric(
     "accuracy", Direction.MAX, "share of rows whose most probable class is the true one",
-    lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))),
+    lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))), of_labels=True,
 )  # fmt: skip
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1, the mean over classes",
     lambda truth, p: float(metrics.f1_score(truth, _hard(p), average="macro", zero_division=0)),
+    of_labels=True,
 )  # fmt: skip
 LOG_LOSS = Metric("log_loss", Direction.MIN, "mean negative log-likelihood, in nats", _log_loss)
 MAE = Metric(
