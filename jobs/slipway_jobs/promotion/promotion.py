@@ -110,7 +110,7 @@ def compare(
     Without a live version its opponent is the strongest baseline. Returns also the name of the
     opponent. Raises WrongParameter for an unknown metric, and if no evaluation scores both.
     """
-    reasons = []
+    reasons: list[str] = []
     for evaluation in evaluations:
         try:
             metric = metric_of(evaluation, request.metric, candidate.name)
