@@ -156,6 +156,17 @@ def test_a_graph_has_the_decision_threshold(model: Any, names: tuple[Any, Any]) 
     assert outputs["label"].tolist() == model.predict(table).tolist()
 
 
+def test_the_threshold_of_a_pipeline_of_columns_is_in_its_graph() -> None:
+    model, train, _, _ = fitted()
+    _, left = customers()
+    tuned = TunedThresholdClassifierCV(clone(model), scoring="f1_macro").fit(train, left[:300])
+    packaged = package(tuned, {"reference": train})
+    outputs = packaged.predict_rows(frame_rows(train, packaged.signature.inputs))
+    assert packaged.form is ArtifactFormat.ONNX
+    assert outputs["label"].tolist() == tuned.predict(train).tolist()
+    assert packaged.signature.inputs[4].categories == ("shop", "web")
+
+
 @pytest.mark.parametrize(("pos_label", "names"), [(0, (0, 1)), ("leaves", ("leaves", "stays"))])
 def test_a_graph_has_the_threshold_of_the_first_class(pos_label: Any, names: Any) -> None:
     model = FixedThresholdClassifier(LogisticRegression(), threshold=0.9, pos_label=pos_label)

@@ -14,7 +14,10 @@ from skl2onnx import update_registered_converter
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
-from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from skl2onnx.common.shape_calculator import (
+    _infer_linear_classifier_output_types,
+    calculate_linear_classifier_output_shapes,
+)
 from sklearn.base import is_classifier
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -114,7 +117,7 @@ for _decided, _alias in (
     (TunedThresholdClassifierCV, "SlipwayTunedThreshold"),
 ):
     update_registered_converter(
-        _decided, _alias, calculate_linear_classifier_output_shapes, _decision_threshold,
+        _decided, _alias, _infer_linear_classifier_output_types, _decision_threshold,
         overwrite=True, options=_OPTIONS,
     )  # fmt: skip
 
