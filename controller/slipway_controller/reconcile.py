@@ -126,7 +126,9 @@ def finalize(
         model.status,
         ready=going,
         progressing=(left > 0, "Deleting", message),
-        degraded=(False, "Deleting", ""),
+        degraded=(True, "ClusterRefused", f"the training: {training.refused}")
+        if training.refused
+        else (False, "Deleting", ""),
         now=now,
     )
     status = ModelStatus(

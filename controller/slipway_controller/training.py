@@ -65,11 +65,15 @@ def plan_training(model: Model, observed: ObservedTraining) -> TrainingPlan:
     """Compare the declared with the observed CronJob and return the plan."""
     job = model.spec.training.job if model.spec.training else None
     name = training_name(model.name)
+    refused = (
+        Diagnosis("ClusterRefused", f"CronJob {name}: {observed.refused}")
+        if observed.refused
+        else None
+    )
     if job is None:
-        return TrainingPlan(training_removals(observed))
-    if observed.refused:
-        text = f"CronJob {name}: {observed.refused}"
-        return TrainingPlan(problem=Diagnosis("ClusterRefused", text))
+        return TrainingPlan(training_removals(observed), refused)
+    if refused:
+        return TrainingPlan(problem=refused)
     if observed.taken:
         text = f"CronJob {name} was made by another author; delete it, or name it as template"
         return TrainingPlan(problem=Diagnosis("TrainingNameTaken", text))

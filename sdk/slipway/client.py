@@ -53,21 +53,20 @@ class Client:
         return self._sent("PUT", name, manifest).status_code == httpx.codes.CREATED
 
     def wait_ready(self, name: str, seconds: float) -> str:
-        """Wait until the Model serves a version, and return its message.
+        """Wait until the Model serves as it is declared now, and return its message.
 
         Raises SlipwayError with the last message after the time.
         """
-        until, message = time.monotonic() + seconds, "it is not known yet"
+        until, message = time.monotonic() + seconds, ""
         while time.monotonic() < until:
-            found = next((each for each in self.models() if each["name"] == name), None)
-            if found is not None:
-                message = found["message"]
-                if found["ready"]:
-                    return str(message)
+            found = self._sent("GET", name, below="/declaration").json()
+            message, is_done = _progress(found)
+            if is_done:
+                return message
             time.sleep(POLL_SECONDS)
         raise SlipwayError(
-            f"model {name}: serves no version after {seconds:g} s: {message}; "
-            f"slipway get {name} shows its state"
+            f"model {name}: does not serve as declared after {seconds:g} s: "
+            f"{message or 'the controller has not read it'}; slipway get {name} shows its state"
         )
 
     def delete(self, name: str) -> None:
@@ -75,9 +74,9 @@ class Client:
         self._sent("DELETE", name)
 
     def _sent(
-        self, method: str, name: str = "", body: Mapping[str, Any] | None = None
+        self, method: str, name: str = "", body: Mapping[str, Any] | None = None, below: str = ""
     ) -> httpx.Response:
-        path = f"/v1/models/{quote(name, safe='')}".rstrip("/")
+        path = f"/v1/models/{quote(name, safe='')}{below}".rstrip("/")
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
@@ -88,6 +87,17 @@ class Client:
         if response.is_success:
             return response
         raise _failure(response)
+
+
+def _progress(model: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return the message of a Model's state, and whether its declaration is carried out."""
+    status = model["status"]
+    conditions = {each["type"]: each for each in status.get("conditions", ())}
+    holds = {kind for kind, each in conditions.items() if each["status"] == "True"}
+    is_current = status.get("observedGeneration", 0) >= model["metadata"].get("generation", 0)
+    kind = next((each for each in ("Degraded", "Progressing") if each in holds), "Ready")
+    is_done = is_current and kind == "Ready" and kind in holds
+    return conditions.get(kind, {}).get("message", ""), is_done
 
 
 def from_environment() -> Client:

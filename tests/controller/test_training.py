@@ -242,6 +242,16 @@ def test_a_cron_job_that_cannot_be_created_is_reported(
     assert text in found.problem.message
 
 
+def test_a_cron_job_that_cannot_be_deleted_is_reported() -> None:
+    owned = made(DECLARED)
+    refused = ObservedTraining([owned], refused="403: a policy forbids it")
+    plan = plan_training(model(), refused)
+    assert plan.actions == (Delete(CRON_JOB, "train-churn"),)
+    assert plan.problem
+    assert plan.problem.reason == "ClusterRefused"
+    assert "a policy forbids it" in plan.problem.message
+
+
 PROGRAM = """
 import json, os, sys
 print(json.dumps({"args": sys.argv[1:], "region": os.environ["REGION"]}), flush=True)

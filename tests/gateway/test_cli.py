@@ -109,8 +109,14 @@ def test_apply_waits_for_a_version_and_ends_with_the_reason_if_there_is_none(
     done = slipway("apply", "-f", str(file), "--wait", "1", access=access)
     assert done.returncode == 1
     assert done.stdout == "model waits: created\n"
-    assert done.stderr.startswith("slipway: model waits: serves no version after 1 s: ")
+    assert done.stderr.startswith("slipway: model waits: does not serve as declared after 1 s: ")
     environment.model("waits", ("1", 100))
+    assert slipway("apply", "-f", str(file), "--wait", "1", access=access).returncode == 1, (
+        "the status is that of a former declaration"
+    )
+    model = environment.cluster.get(MODEL, "waits")
+    observed = {**model["status"], "observedGeneration": model["metadata"]["generation"]}
+    environment.cluster.update_status(MODEL, "waits", observed)
     done = slipway("apply", "-f", str(file), "--wait", "60", access=access)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "model waits: serving"

@@ -56,6 +56,15 @@ def test_equal_tensors_are_computed_once_and_each_response_has_its_own_id(
     assert len(own_predictor.asked) == 1
 
 
+def test_responses_of_a_runtime_that_proves_no_version_are_not_cached(
+    own_environment: Environment, client: Client, own_predictor: Predictor
+) -> None:
+    own_environment.model("other", ("1", 100), verified=False)
+    asked = [client.infer("other") for _ in range(2)]
+    assert [each.status_code for each in asked] == [200, 200]
+    assert len(own_predictor.asked) == 2
+
+
 def test_the_order_of_keys_does_not_matter_and_any_value_does(
     client: Client, own_predictor: Predictor
 ) -> None:

@@ -43,9 +43,11 @@ class CacheKey:
     def of(cls, target: Target, body: Body, seconds: int) -> "CacheKey | None":
         """Build the key of a request; return None when it bypasses the cache.
 
-        These are bodies that are not a JSON object or too large to be parsed on the event loop.
+        These are bodies that are not a JSON object or too large to be parsed on the event loop, and
+        all requests of a version whose runtime does not prove what it serves: another runtime may
+        answer under the same digest.
         """
-        if body.whole is None or len(body.whole) > INLINE:
+        if body.whole is None or len(body.whole) > INLINE or not target.traffic.verified:
             return None
         try:
             content = orjson.loads(body.whole)
