@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from slipway.training.metric import ACCURACY, AUC, MAE, Direction
+from slipway_jobs.data.dataset import Table
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
     MOST_ROWS,
@@ -12,6 +13,9 @@ from slipway_jobs.promotion.comparison import (
     _resamples,
     compare_predictions,
 )
+from slipway_jobs.promotion.evaluation import HeldOut
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import declared_task
 
 
 def errors(rows: int, seed: int, size: float = 1.0) -> NDArray[np.float64]:
@@ -100,3 +104,22 @@ def test_a_large_table_is_compared_on_bounded_resamples() -> None:
     assert {len(each) for each in _resamples(np.arange(rows))} == {MOST_ROWS}
     grouped = next(_resamples(np.repeat(np.arange(30), rows // 30)))
     assert len(grouped) == 10 * rows // 30
+
+
+def test_of_a_split_by_time_the_weeks_of_a_subject_are_independent() -> None:
+    days = np.arange("2026-01-05", "2026-03-02", dtype="datetime64[D]")
+    rows = 2 * len(days)
+    table = Table.of(
+        np.arange(rows, dtype=np.float32).reshape(-1, 1),
+        np.zeros(rows),
+        groups=np.repeat(["Bremen", "Kiel"], len(days)).tolist(),
+        times=np.tile(days, 2),
+    )
+    held_out = HeldOut(declared_task("quantity"), "sales", "", Split(table, table, ""), None)  # type: ignore[arg-type]  # it reads no version
+    assert held_out.truth.shape == held_out.groups.shape
+    assert table.times is not None
+    weeks = {
+        (group, str(day))
+        for group, day in zip(table.groups, table.times.astype("datetime64[W]"), strict=True)
+    }
+    assert len(np.unique(held_out.groups)) == len(weeks) == 18

@@ -89,7 +89,14 @@ class HeldOut:
 
     @property
     def groups(self) -> NDArray[Any]:
-        return self.split.test.groups
+        """The subject; of a split by time, a week of a subject, because new is a later week."""
+        test = self.split.test
+        if test.times is None:
+            return test.groups
+        subjects = np.unique(test.groups, return_inverse=True)[1]
+        weeks = test.times.astype("datetime64[W]").astype(np.int64)
+        blocks: NDArray[Any] = subjects * (np.ptp(weeks) + 1) + weeks - weeks.min()
+        return blocks
 
     def predictions(self, version: Version, metrics: Sequence[Metric]) -> list[Predictions]:
         with tempfile.TemporaryDirectory() as temporary:
