@@ -13,6 +13,8 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 _PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,3})?(m|[kMGTP]|[KMGTP]i)?$"
 _DECIMAL = {"m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+_LIMIT = 10**18
+"""The API server stores at most 2^63 - 1, and the next suffix would be E."""
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50}
 
 
@@ -40,12 +42,14 @@ def canonical(quantity: str) -> str:
     ``1.5Gi``.
     """
     value = amount(quantity)
+    if value >= _LIMIT:
+        raise ValueError(f"{quantity!r} is too large; write a quantity below 1000P")
     thousandths = value * 1000
     if thousandths != int(thousandths):
         raise ValueError(f"{quantity!r} is finer than a thousandth; write a coarser quantity")
     if quantity.endswith("i") and value >= 1024 and value == int(value):
         return _with_suffix(int(value), 1024, ["", *_BINARY])
-    return _with_suffix(int(thousandths), 1000, [*_DECIMAL, "E"])
+    return _with_suffix(int(thousandths), 1000, [*_DECIMAL])
 
 
 def _with_suffix(number: int, base: int, suffixes: list[str]) -> str:

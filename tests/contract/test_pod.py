@@ -122,6 +122,13 @@ def test_a_quantity_gets_the_form_that_the_api_server_stores(written: str, store
     assert canonical(stored) == stored
 
 
+@pytest.mark.parametrize("quantity", ["9999Pi", "1000P", "999999999999999P"])
+def test_a_quantity_that_the_api_server_cannot_store_is_rejected(quantity: str) -> None:
+    with pytest.raises(ValueError, match="write a quantity below 1000P"):
+        canonical(quantity)
+    assert canonical("999P") == "999P"
+
+
 @pytest.mark.parametrize(
     ("predictor", "field", "text"),
     [
