@@ -85,8 +85,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name_with_status_2(
-    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for name in ("SLIPWAY_URL", "SLIPWAY_DATABASE_URL"):  # a developer may have sourced them
+        monkeypatch.delenv(name, raising=False)
     status, result = run(capsys, *arguments)
     assert (status, result["state"], result["error"]) == (2, "failed", "WrongParameter")
     assert result["reason"].startswith(reason)

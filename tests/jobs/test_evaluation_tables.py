@@ -25,6 +25,9 @@ from slipway_jobs.settings import Settings
 from tests.sdk.churn import customers, pipeline
 
 
+pytestmark = pytest.mark.slow
+
+
 class Gate:
     """Promotions of versions that have no task."""
 

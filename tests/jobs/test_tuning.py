@@ -356,5 +356,6 @@ def sizes(values: Callable[[float], Any]) -> Counter[Any]:
     return Counter(values(share / 6000) for share in range(6000))
 
 
+@pytest.mark.slow
 def test_integers_are_tried_equally_often() -> None:
     assert set(sizes(Range(3, 8).at).values()) <= set(range(995, 1006))
