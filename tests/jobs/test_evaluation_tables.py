@@ -24,7 +24,6 @@ from slipway_jobs.settings import Settings
 
 from tests.sdk.churn import customers, pipeline
 
-
 pytestmark = pytest.mark.slow
 
 
