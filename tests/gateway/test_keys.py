@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import WAITING as MOST
@@ -57,6 +58,7 @@ def test_concurrent_requests_for_a_hanging_issuer_share_one_timeout() -> None:
     assert [type(end) for end in ends] == [Unavailable] * WAITING
 
 
+@pytest.mark.slow
 def test_the_number_of_requests_that_wait_for_keys_is_limited() -> None:
     _, ends = asyncio.run(_wait_together(refetch_seconds=60, count=MOST + 10))
     assert sum("too many requests wait" in str(end) for end in ends) == 10

@@ -148,6 +148,7 @@ def test_events_and_grants_resume_over_new_connections(own_environment: Environm
             assert client.get("/readyz", who=None).json()["database"] == "ok"
 
 
+@pytest.mark.slow
 def test_waiting_callers_of_a_silent_database_fail_together(
     own_environment: Environment,
 ) -> None:

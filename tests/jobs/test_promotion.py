@@ -88,6 +88,7 @@ def test_a_better_version_is_promoted_with_an_audit_tag(promotions: Promotions) 
     assert (entry["gate"], entry["metric"], entry["direction"]) == ("passed", "log_loss", "min")
 
 
+@pytest.mark.slow
 def test_an_equal_version_is_undecided_unless_a_small_loss_is_accepted(
     promotions: Promotions,
 ) -> None:
