@@ -29,11 +29,8 @@ NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path / "state")
-    machine.start()
-    yield machine
-    machine.stop()
-    machine.cluster.close()
+    with Machine.running(tmp_path / "state") as machine:
+        yield machine
 
 
 @pytest.fixture(params=["local", *(["kubernetes"] if NAMESPACE else [])])

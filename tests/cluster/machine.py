@@ -3,9 +3,11 @@
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 from slipway_cluster import INFERENCE_SERVICE, Manifest
 from slipway_local.standin.kubelet import Backoff, Crash, Image, Kubelet, KubeletOptions
@@ -31,6 +33,16 @@ class Machine:
         self._options = options
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    @contextmanager
+    def running(cls, root: Path, options: KubeletOptions = QUICK) -> Iterator[Self]:
+        """Run a machine in this block."""
+        machine = cls(root, options)
+        machine.start()
+        yield machine
+        machine.stop()
+        machine.cluster.close()
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead

@@ -23,13 +23,9 @@ from tests.support.waiting import until
 @pytest.fixture
 def patient_machine(tmp_path: Path) -> Iterator[Machine]:
     """Yield a machine whose delays of restarts are long enough to be seen."""
-    machine = Machine(
-        tmp_path / "state", KubeletOptions(backoff=Backoff(first=1, longest=60), turn_seconds=0.1)
-    )
-    machine.start()
-    yield machine
-    machine.stop()
-    machine.cluster.close()
+    options = KubeletOptions(backoff=Backoff(first=1, longest=60), turn_seconds=0.1)
+    with Machine.running(tmp_path / "state", options) as machine:
+        yield machine
 
 
 def serve(machine: Machine, manifest: Manifest | None = None, **runtime_fields: Any) -> Manifest:

@@ -18,17 +18,14 @@ CODE = f"import os, sys\nif 'BROKEN' in os.environ: sys.exit('no such option')\n
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    machine = Machine(tmp_path / "state")
-    machine.start()
     serving = runtime(CODE, env=[{"name": "PORT", "value": "8080"}])
     other = {**runtime(), "metadata": {"name": "another-format"}}
     serving["spec"]["supportedModelFormats"] = [{"name": "slipway"}]
-    machine.cluster.apply(serving)
-    machine.cluster.apply(other)
-    machine.cluster.apply(storage())
-    yield World(machine.cluster)
-    machine.stop()
-    machine.cluster.close()
+    with Machine.running(tmp_path / "state") as machine:
+        machine.cluster.apply(serving)
+        machine.cluster.apply(other)
+        machine.cluster.apply(storage())
+        yield World(machine.cluster)
 
 
 def declare(world: World, **predictor: Any) -> None:

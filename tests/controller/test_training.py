@@ -260,11 +260,8 @@ print(json.dumps({"args": sys.argv[1:], "region": os.environ["REGION"]}), flush=
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path / "state")
-    machine.start()
-    yield machine
-    machine.stop()
-    machine.cluster.close()
+    with Machine.running(tmp_path / "state") as machine:
+        yield machine
 
 
 def test_the_schedule_and_a_caller_start_jobs_with_the_choices_of_the_author(
