@@ -272,10 +272,15 @@ class Affinity(Resource):
     pod_anti_affinity: PodAffinity | None = Field(default=None, description="pods to be apart from")
 
 
+def is_reserved(key: str) -> bool:
+    """Return whether the key of a label or annotation has a reserved domain."""
+    domain = key.rpartition("/")[0]
+    return any(domain == each or domain.endswith(f".{each}") for each in RESERVED_DOMAINS)
+
+
 def _check_reserved(keys: Iterable[str], names: frozenset[str]) -> None:
     for key in keys:
-        domain = key.rpartition("/")[0]
-        if key in names or any(domain == d or domain.endswith(f".{d}") for d in RESERVED_DOMAINS):
+        if key in names or is_reserved(key):
             raise ValueError(f"{key} is reserved; use a domain of your own, such as example.org/x")
 
 

@@ -18,7 +18,7 @@ from slipway_cluster.interface import Conflict as Changed
 from slipway_cluster.interface import NotFound as Missing
 from slipway_contract.errors import InvalidInput
 from slipway_contract.model import API_VERSION, MODEL_NAME, Model, admitted
-from slipway_contract.pod import RESERVED_DOMAINS
+from slipway_contract.pod import is_reserved
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.context import RequestContext
@@ -318,21 +318,16 @@ def _authored(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> Manifest:
             continue
         if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
             raise InvalidInput(f"metadata.{field}", "is no object of texts; send text values")
-        if kept := {key: value for key, value in given.items() if not _is_reserved(key)}:
+        if kept := {key: value for key, value in given.items() if not is_reserved(key)}:
             own[field] = kept
     return {"apiVersion": API_VERSION, "kind": "Model", "metadata": own, "spec": dict(spec)}
-
-
-def _is_reserved(key: str) -> bool:
-    domain = key.rpartition("/")[0]
-    return any(domain == each or domain.endswith(f".{each}") for each in RESERVED_DOMAINS)
 
 
 def _kept(old: Manifest, new: Manifest) -> Manifest:
     """Return the new Model with all other metadata of the old one, such as its finalizers."""
     metadata = dict(old["metadata"])
     for field in ("labels", "annotations"):
-        reserved = {key: v for key, v in metadata.pop(field, {}).items() if _is_reserved(key)}
+        reserved = {key: v for key, v in metadata.pop(field, {}).items() if is_reserved(key)}
         if found := {**new["metadata"].get(field, {}), **reserved}:
             metadata[field] = found
     return {**new, "metadata": metadata}

@@ -18,7 +18,7 @@ from slipway.packaging.graph import graph_runner
 from slipway.packaging.rows import Arrays
 from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking, Version
-from slipway.training.metric import Direction, Labels, Metric, Predictions
+from slipway.training.metric import Direction, Labels, Metric, Predictions, named, scores
 from slipway_contract.registry import SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
 from slipway_contract.signature import Signature
 
@@ -26,6 +26,7 @@ from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.baseline import strongest
 from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task
 
@@ -264,27 +265,21 @@ def evaluate(
         "dataset": evaluation.name,
         "rows": len(truth),
         "metrics": found,
-        "baseline": {
-            metric.name: metric.score(
-                truth, strongest_baseline(evaluation, metric, metric.direction)[1]
-            )
-            for metric in metrics
-        },
+        "baseline": strongest(
+            metrics,
+            {name: scores(metrics, truth, p) for name, p in evaluation.baselines().items()},
+        ),
     }
 
 
 def metric_of(evaluation: Evaluation, name: str | None, model: str) -> Metric:
     """Return the metric with that name, the first when None. Raises WrongParameter."""
-    for metric in evaluation.metrics:
-        if name in (None, metric.name):
-            return metric
-    known = ", ".join(metric.name for metric in evaluation.metrics)
-    if not known:
+    if not evaluation.metrics:
         raise WrongParameter(
             f"metric: there is none for several quantities, which {model} predicts; promote it "
             "with --rollback and a reason"
         )
-    raise WrongParameter(f"metric: {name!r} is unknown; {model} has {known}")
+    return named(evaluation.metrics, name, model)
 
 
 def strongest_baseline(

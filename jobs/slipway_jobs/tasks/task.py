@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway.errors import WrongParameter
-from slipway.training.metric import Metric, Predictions
+from slipway.training.metric import Metric, Predictions, named
 from slipway_contract.docstring import one_line
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import element_count
@@ -92,13 +92,7 @@ class Task:
 
     def metric(self, name: str | None) -> Metric:
         """Return the metric with that name, the first when None. Raises WrongParameter."""
-        for metric in self.metrics:
-            if name in (None, metric.name):
-                return metric
-        raise WrongParameter(
-            f"metric: {name!r} is unknown; {self.name} has "
-            f"{', '.join(m.name for m in self.metrics)}"
-        )
+        return named(self.metrics, name, self.name)
 
     def parts(self, table: Table, subject: str) -> Split:
         """Split the table, with the labels of this model. Raises Leakage."""

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -68,7 +69,7 @@ class EvaluationTable:
         pd.DataFrame({**columns, LABEL: truth}).to_parquet(file, index=False)
         return file.getvalue()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest_of(self.content())
 
@@ -112,7 +113,7 @@ class EvaluationTable:
         """The classes in order; None for a quantity."""
         return classes_of(self.signature)
 
-    @property
+    @cached_property
     def labels(self) -> Labels:
         """The true outputs [rows]: positions in the classes INT64, or quantities FP64.
 

@@ -14,12 +14,12 @@ EXPERIMENT = "evaluations"
 
 def store_table(name: str, table: EvaluationTable, tracking: Tracking) -> str:
     """Store the table of a model, unless it is stored already, and return its digest."""
-    content, digest = table.content(), table.digest
+    digest = table.digest
     tags = _tags(name, digest)
     if tracking.finished_run(EXPERIMENT, tags) is None:
         with tracking.run(EXPERIMENT, name, tags) as run:
             run.log(metrics={"rows": len(table.truth)})
-            run.log_content(FILE, content)
+            run.log_content(FILE, table.content())
     return digest
 
 

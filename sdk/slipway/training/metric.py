@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from slipway.errors import WrongParameter
+
 Labels = NDArray[Any]
 """[rows]: INT64 classes, or FP64 quantities."""
 Predictions = NDArray[np.floating]
@@ -115,6 +117,15 @@ def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10)
         if len(rows)
     ]
     return float(np.sum(apart) / len(truth))
+
+
+def named(metrics: Sequence[Metric], name: str | None, model: str) -> Metric:
+    """Return the metric of a model with that name, the first when None. Raises WrongParameter."""
+    for metric in metrics:
+        if name in (None, metric.name):
+            return metric
+    known = ", ".join(metric.name for metric in metrics)
+    raise WrongParameter(f"metric: {name!r} is unknown; {model} has {known}")
 
 
 def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
