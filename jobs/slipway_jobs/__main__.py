@@ -67,7 +67,7 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
-    from slipway_jobs.tasks.task import declared_task, parse_parameters
+    from slipway.training.task import declared_task, parse_parameters
 
     task = declared_task(given.model)
     parsed = parse_parameters(task, parameters)
@@ -81,7 +81,7 @@ def _train(given: Namespace) -> dict[str, Any]:
 def _tune(given: Namespace) -> dict[str, Any]:
     parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
-    from slipway_jobs.tasks.task import declared_task, parse_parameters
+    from slipway.training.task import declared_task, parse_parameters
 
     task = declared_task(given.model)
     parse_parameters(task, parameters)  # fail before Optuna is loaded
@@ -100,9 +100,9 @@ def _tune(given: Namespace) -> dict[str, Any]:
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
     from slipway.registry.tracking import Tracking
+    from slipway.training.task import task_of
 
     from slipway_jobs.promotion.evaluation import evaluate
-    from slipway_jobs.tasks.task import task_of
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     version = tracking.version(given.model, number)
@@ -117,9 +117,9 @@ def _promote(given: Namespace) -> dict[str, Any]:
     )
     from slipway.registry.tracking import Tracking
     from slipway.training.metric import Direction
+    from slipway.training.task import task_of
 
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
-    from slipway_jobs.tasks.task import task_of
 
     if task := task_of(given.model):
         task.metric(given.metric)
@@ -202,8 +202,9 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # both end it normally, with its counts
         signal.signal(number, lambda *_: stop.set())
+    from slipway.training.task import declared_task
+
     from slipway_jobs.simulation.simulation import Plan, Shift, simulate
-    from slipway_jobs.tasks.task import declared_task
 
     plan = Plan(rate, seconds, given.dataset, [Shift.parse(text) for text in given.shifts])
     return simulate(declared_task(given.model), plan, settings, stop)

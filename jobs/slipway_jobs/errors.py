@@ -3,18 +3,6 @@
 from slipway.errors import SlipwayError
 
 
-class Unavailable(SlipwayError):
-    """A dataset is available from none of its sources."""
-
-
-class CorruptTable(SlipwayError):
-    """A table has an invalid row; the reason names file, line and column."""
-
-
-class Leakage(SlipwayError):
-    """Held-out data was used in the training."""
-
-
 class BatchError(SlipwayError):
     """A batch failed and can be resumed; its finished parts are stored."""
 

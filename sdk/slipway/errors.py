@@ -36,3 +36,15 @@ class NotConvertible(SlipwayError):
 
 class NoSuchVersion(SlipwayError):
     """The registry has no such version, or the version lacks Slipway's tags."""
+
+
+class Unavailable(SlipwayError):
+    """A dataset is available from none of its sources."""
+
+
+class CorruptTable(SlipwayError):
+    """A table has an invalid row; the reason names file, line and column."""
+
+
+class Leakage(SlipwayError):
+    """Held-out data was used in the training."""

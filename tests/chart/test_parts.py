@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+from slipway.training.task import declared_task, parameters_schema
 from slipway_controller.settings import ControllerSettings
 from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role
@@ -20,7 +21,6 @@ from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
-from slipway_jobs.tasks.task import declared_task, parameters_schema
 
 from tests.chart.chart import (
     CHART,

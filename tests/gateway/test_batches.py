@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from psycopg.sql import SQL, Identifier
+from slipway.errors import CorruptTable
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_jobs.batches import predictor as predictors
 from slipway_jobs.batches.batch import predict_batch
 from slipway_jobs.batches.batch_store import BatchStore
-from slipway_jobs.errors import BatchError, CorruptTable
+from slipway_jobs.errors import BatchError
 from slipway_jobs.settings import Settings
 from slipway_local.standin.job import Backoff
 from slipway_local.standin.kubelet import Image, Kubelet, KubeletOptions

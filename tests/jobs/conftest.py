@@ -16,9 +16,9 @@ with warnings.catch_warnings():
     import mlflow.pyfunc  # noqa: F401
 
 from slipway.registry.tracking import Tracking
+from slipway.training.task import Task, declared_task, parse_parameters
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import train
 
 from tests.support.mlflow_server import mlflow_server

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from slipway_jobs.data.dataset import Table
+from slipway.training.dataset import Table
 
 from tests.support.testdata import testdata
 

@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 from slipway.registry.tracking import Tracking
+from slipway.training.task import declared_task
 from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import declared_task
 
 from tests.jobs.tables import PATIENT
 from tests.jobs.test_imports import plain, saved

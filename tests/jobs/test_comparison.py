@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from slipway.training.dataset import Table
 from slipway.training.metric import ACCURACY, AUC, MAE, Direction
-from slipway_jobs.data.dataset import Table
+from slipway.training.split import Split
+from slipway.training.task import declared_task
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
     MOST_ROWS,
@@ -14,8 +16,6 @@ from slipway_jobs.promotion.comparison import (
     compare_predictions,
 )
 from slipway_jobs.promotion.evaluation import HeldOut
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import declared_task
 
 
 def errors(rows: int, seed: int, size: float = 1.0) -> NDArray[np.float64]:

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from slipway.errors import WrongDigest
+from slipway.errors import CorruptTable, WrongDigest
 from slipway.registry.tracking import Tracking
+from slipway.training.dataset import Dataset, Loaded, SourceKind, Table
+from slipway.training.task import Task
 from slipway_contract.registry import Tag
-from slipway_jobs.data.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import (
@@ -24,10 +25,8 @@ from slipway_jobs.datasets.dataset_store import (
 )
 from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.datasets.storing import store, store_all
-from slipway_jobs.errors import CorruptTable
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Task
 
 from tests.jobs.conftest import Trainer
 

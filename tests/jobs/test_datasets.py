@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slipway.errors import WrongDigest
+from slipway.errors import CorruptTable, Unavailable, WrongDigest
+from slipway.training.dataset import Table
 from slipway_jobs.data.cleveland import read_cleveland
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.datasets.sources import DATASETS, first_available, load
-from slipway_jobs.errors import CorruptTable, Unavailable
 from slipway_jobs.settings import Settings
 
 from tests.jobs.tables import original, recoded, with_cell

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 from slipway.packaging.reference import POINTS, Distribution, Kind, reference_of
+from slipway.training.dataset import Floats
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.monitoring.drift import compare, holm, ks_p, psi
 
 

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from slipway.errors import CorruptTable, Leakage
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
 from slipway.registry.tracking import Tracking
+from slipway.training.dataset import Table
 from slipway.training.metric import scores
+from slipway.training.split import Split, check_split
+from slipway.training.task import Task, declared_task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_jobs.data.beat_shape import WIDTH, BeatShape
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.mitbih import BEAT, read_beats
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
-from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.formats.served import Served
 from slipway_jobs.promotion.evaluation import fetch
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.split import Split, check_split
-from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.confusion import confusions
 from slipway_jobs.training.training import check_parity, cross_validate
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from slipway.errors import Refused, WrongParameter
+from slipway.errors import CorruptTable, Refused, Unavailable, WrongParameter
 from slipway_jobs.__main__ import main
 from slipway_jobs.datasets.sources import DATASETS, first_available, load
-from slipway_jobs.errors import CorruptTable, Unavailable, WarehouseError
+from slipway_jobs.errors import WarehouseError
 from slipway_jobs.sales.etl import EtlOptions, etl, publish
 from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, FeatureRequest, features
 from slipway_jobs.sales.history import of_warehouse

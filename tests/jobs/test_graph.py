@@ -16,15 +16,15 @@ from sklearn.pipeline import make_pipeline
 from slipway.errors import ParityError
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
+from slipway.training.dataset import Table
 from slipway.training.metric import MAE, WAPE
+from slipway.training.target import Quantity
+from slipway.training.task import Task, declared_task, parse_parameters
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.formats.served import Served
 from slipway_jobs.models.heart import THRESHOLD
-from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 

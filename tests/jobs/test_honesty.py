@@ -7,12 +7,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from slipway_jobs.data.dataset import Table
+from slipway.errors import Leakage
+from slipway.training.dataset import Table
+from slipway.training.split import BySubject, ByTime, Split, check_split
+from slipway.training.target import Classes, Quantity
+from slipway.training.task import declared_task, parse_parameters
 from slipway_jobs.data.synthetic import synthetic_heart
-from slipway_jobs.errors import Leakage
-from slipway_jobs.tasks.split import BySubject, ByTime, Split, check_split
-from slipway_jobs.tasks.target import Classes, Quantity
-from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()

@@ -21,14 +21,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from slipway.errors import Refused, SlipwayError, WrongParameter
+from slipway.errors import CorruptTable, Refused, SlipwayError, WrongParameter
 from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
 from slipway.registry.tracking import Tracking
 from slipway_contract.registry import NAME_RULE, ArtifactFormat, Tag
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.errors import CorruptTable
 from slipway_jobs.imports.registration import RegistrationRequest, register
 from slipway_jobs.imports.source import fetch
 from slipway_jobs.settings import Settings

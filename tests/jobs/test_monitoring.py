@@ -12,13 +12,13 @@ import pytest
 from mlflow.artifacts import load_text
 from slipway.errors import NoSuchVersion, WrongParameter
 from slipway.registry.tracking import Tracking
+from slipway.training.dataset import Floats
+from slipway.training.task import declared_task
 from slipway_contract.registry import CHAMPION
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import EventLogError
 from slipway_jobs.monitoring.monitoring import monitor
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import declared_task
 
 IDS = count()
 DAY = timedelta(hours=24)

@@ -5,12 +5,12 @@ import pytest
 from sklearn.base import clone
 from slipway.packaging.onnx_graph import export
 from slipway.training.metric import scores
+from slipway.training.target import Classes
+from slipway.training.task import Task, declared_task, parse_parameters
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.formats.served import Served
 from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.networks.network import Network
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import check_parity, cross_validate, fit
 
 ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")

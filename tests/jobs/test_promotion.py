@@ -8,10 +8,10 @@ import pytest
 from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
+from slipway.training.task import Task, declared_task
 from slipway_contract.registry import PROMOTION, Tag
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Task, declared_task
 
 from tests.jobs.conftest import Trainer
 from tests.support.http_server import modifying_proxy

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slipway_jobs.data.dataset import Floats, Table
-from slipway_jobs.errors import Unavailable
+from slipway.errors import Unavailable
+from slipway.training.dataset import Floats, Table
+from slipway.training.split import Split, check_split
+from slipway.training.task import declared_task, parse_parameters
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, FeatureRequest, features
 from slipway_jobs.sales.history import BLOCK, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
-from slipway_jobs.tasks.split import Split, check_split
-from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import Fitted, fit
 
 TASK = declared_task("quantity")

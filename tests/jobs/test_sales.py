@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from slipway_jobs.data.dataset import Floats
+from slipway.errors import CorruptTable, Leakage
+from slipway.training.dataset import Floats
+from slipway.training.split import ByTime
 from slipway_jobs.datasets.sources import DATASETS
-from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.sales.features import (
     COLUMNS,
     REACH,
@@ -22,7 +23,6 @@ from slipway_jobs.sales.features import (
 from slipway_jobs.sales.history import BLOCK, forecasts, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
-from slipway_jobs.tasks.split import ByTime
 
 SALES = synthetic_sales(SINCE + timedelta(days=150))
 NAMES = [column.name for column in COLUMNS]

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slipway.errors import NoSuchVersion, ParityError
+from slipway.errors import CorruptTable, NoSuchVersion, ParityError
 from slipway.packaging.reference import Reference, reference_of
 from slipway.registry.tracking import Tracking
+from slipway.training.split import Split
+from slipway.training.task import declared_task, parse_parameters
 from slipway_contract.errors import InvalidInput
 from slipway_contract.registry import ArtifactFormat, Tag
 from slipway_contract.rules import RuleSet
@@ -22,7 +24,6 @@ from slipway_contract.v2 import parse_request
 from slipway_jobs.data.ratings import KINDS, read_ratings
 from slipway_jobs.data.sentences import synthetic_sentences
 from slipway_jobs.datasets.sources import DATASETS
-from slipway_jobs.errors import CorruptTable
 from slipway_jobs.formats.rules import Vader, vader
 from slipway_jobs.formats.served import Served
 from slipway_jobs.monitoring.drift import compare
@@ -30,8 +31,6 @@ from slipway_jobs.monitoring.monitoring import inputs
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import Fitted, check_parity, fit
 
 from tests.jobs.conftest import Trainer

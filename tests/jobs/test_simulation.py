@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway.errors import WrongParameter
+from slipway.training.split import Split
+from slipway.training.task import Task, declared_task, parse_parameters
 from slipway_jobs.errors import CallRefused
 from slipway_jobs.settings import Settings, SimulatorSettings
 from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
 from tests.support.http_server import Response, http_server

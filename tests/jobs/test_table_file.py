@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from slipway.errors import Refused
+from slipway.errors import CorruptTable, Refused
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_jobs.data.table_file import ROWS_AT_ONCE, TableFile
-from slipway_jobs.errors import CorruptTable
 from slipway_jobs.imports.rows import of_file
 
 COLUMNS = {

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway.registry.tracking import Tracking
+from slipway.training.dataset import Table
+from slipway.training.split import Split
+from slipway.training.task import declared_task, parse_parameters
 from slipway_contract.errors import InvalidInput
 from slipway_jobs.data.climate import synthetic_climate
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.models.temperature import climatology
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import Fitted, fit
 
 from tests.jobs.conftest import Trainer

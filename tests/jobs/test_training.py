@@ -17,13 +17,13 @@ from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.reference import Reference
 from slipway.registry.tracking import Tracking
+from slipway.training.task import Estimator, Parameters, Task, declared_task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Estimator, Parameters, Task, declared_task, parse_parameters
 from slipway_jobs.training.training import train
 
 from tests.jobs.conftest import REVISION, Trainer

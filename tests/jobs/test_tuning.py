@@ -20,11 +20,11 @@ from optuna.trial import TrialState
 from slipway.errors import WrongParameter
 from slipway.registry.tracking import Tracking
 from slipway.training.metric import AUC, LOG_LOSS, Metric
+from slipway.training.space import Range, sample, space_of
+from slipway.training.task import Estimator, Task, declared_task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import SweepError
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.space import Range, sample, space_of
-from slipway_jobs.tasks.task import Estimator, Task, declared_task, parse_parameters
 from slipway_jobs.tuning.sweep import CannotWin, Sweep, Trial, best, mean
 from slipway_jobs.tuning.tuning import SweepRequest, tune
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from slipway.errors import SlipwayError, WrongParameter
+from slipway.errors import CorruptTable, SlipwayError, WrongParameter
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.tables import Batch
@@ -20,7 +20,7 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.batches.batch_store import BatchStore
 from slipway_jobs.batches.predictor import Predictor, RowsRefused
 from slipway_jobs.data.table_file import Row, TableFile
-from slipway_jobs.errors import BatchRefused, CorruptTable
+from slipway_jobs.errors import BatchRefused
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

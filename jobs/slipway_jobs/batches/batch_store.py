@@ -7,10 +7,10 @@ from typing import cast
 
 import psycopg
 from psycopg.rows import class_row
-from slipway.errors import WrongParameter
+from slipway.errors import CorruptTable, WrongParameter
 from slipway_contract.tables import CHUNK_BYTES, Batch
 
-from slipway_jobs.errors import BatchError, CorruptTable
+from slipway_jobs.errors import BatchError
 from slipway_jobs.postgresql import connect
 
 REFUND = """

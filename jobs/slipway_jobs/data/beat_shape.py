@@ -10,8 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-
-from slipway_jobs.data.dataset import Floats
+from slipway.training.dataset import Floats
 
 EARLY = 60
 """Samples of the beat itself: complex, ST segment, T wave."""

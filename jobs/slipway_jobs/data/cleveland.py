@@ -9,12 +9,11 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from slipway.errors import CorruptTable
+from slipway.training.dataset import Table
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype
-
-from slipway_jobs.data.dataset import Table
-from slipway_jobs.errors import CorruptTable
 
 _YES_NO = {0: "no", 1: "yes"}
 

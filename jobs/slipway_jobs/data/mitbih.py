@@ -11,11 +11,10 @@ import io
 import zlib
 
 import numpy as np
+from slipway.errors import CorruptTable
+from slipway.training.dataset import Floats, Table
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype
-
-from slipway_jobs.data.dataset import Floats, Table
-from slipway_jobs.errors import CorruptTable
 
 RATE = 125
 """Samples per second."""

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
+from slipway.errors import CorruptTable
+from slipway.training.dataset import Table
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype
-
-from slipway_jobs.data.dataset import Table
-from slipway_jobs.errors import CorruptTable
 
 KINDS = ("tweets", "amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets")
 """Parts of the archive.

@@ -5,8 +5,7 @@ noise. A model that is trained on them learns that rule, not the meaning of real
 """
 
 import numpy as np
-
-from slipway_jobs.data.dataset import Table
+from slipway.training.dataset import Table
 
 SEED = 2014
 ROWS = 3000

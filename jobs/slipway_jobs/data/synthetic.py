@@ -7,9 +7,9 @@ not valid for patients.
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway.training.dataset import Table
 
 from slipway_jobs.data.cleveland import COLUMNS
-from slipway_jobs.data.dataset import Table
 
 SEED = 1989
 ROWS = 303

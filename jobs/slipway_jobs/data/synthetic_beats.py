@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway.training.dataset import Table
 
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.mitbih import RATE, SAMPLES
 
 SEED = 125

@@ -11,11 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException, types
+from slipway.errors import CorruptTable
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.values import list_value, text_value, without_nan
-
-from slipway_jobs.errors import CorruptTable
 
 ROWS_AT_ONCE = 1000
 MAX_FIELD = 2**20

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from slipway.errors import WrongDigest
+from slipway.errors import CorruptTable, WrongDigest
 from slipway.registry.tracking import Tracking
+from slipway.training.dataset import Dataset, Features, Loaded, Table
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype, element_count
-
-from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
-from slipway_jobs.errors import CorruptTable
 
 logger = logging.getLogger(__name__)
 

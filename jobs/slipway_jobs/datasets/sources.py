@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from slipway.errors import Refused, WrongDigest
+from slipway.errors import Refused, Unavailable, WrongDigest
+from slipway.training.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_contract.signature import Column
 from slipway_contract.url import read_url
 from slipway_contract.v2 import Datatype
@@ -19,7 +20,6 @@ from slipway_jobs.data import cleveland, mitbih
 from slipway_jobs.data.climate import INPUTS as CLIMATE_COLUMNS
 from slipway_jobs.data.climate import READINGS, STATIONS, synthetic_climate
 from slipway_jobs.data.climate import SEED as CLIMATE_SEED
-from slipway_jobs.data.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_jobs.data.ratings import COLUMNS as TEXTS
 from slipway_jobs.data.ratings import read_ratings
 from slipway_jobs.data.sentences import SEED as SENTENCES_SEED
@@ -28,7 +28,6 @@ from slipway_jobs.data.synthetic import SEED, synthetic_heart
 from slipway_jobs.data.synthetic_beats import BEATS, RECORDS, synthetic_beats
 from slipway_jobs.data.synthetic_beats import SEED as BEATS_SEED
 from slipway_jobs.download import download
-from slipway_jobs.errors import Unavailable
 from slipway_jobs.sales.etl import FILE
 from slipway_jobs.sales.features import COLUMNS as SALES_COLUMNS
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.errors import WrongParameter
+from slipway.errors import Unavailable, WrongParameter
 from slipway.registry.tracking import Tracking
 
 from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, find
-from slipway_jobs.errors import Unavailable
 from slipway_jobs.settings import Settings
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from slipway.errors import NoSuchVersion
+from slipway.training.dataset import Features, Labels
 from slipway_contract.rules import NEUTRAL, RuleSet
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
-
-from slipway_jobs.data.dataset import Features, Labels
 
 Scores = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slipway.errors import Refused
+from slipway.errors import CorruptTable, Refused
 from slipway.packaging.rows import Arrays, as_input
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
@@ -13,7 +13,6 @@ from slipway_contract.v2 import check_values
 from slipway_contract.values import plain_values
 
 from slipway_jobs.data.table_file import TableFile
-from slipway_jobs.errors import CorruptTable
 
 
 def of_file(path: Path, signature: Signature) -> tuple[Arrays, Arrays]:

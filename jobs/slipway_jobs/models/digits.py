@@ -9,12 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from slipway.training.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway.training.space import Choice, Range
+from slipway.training.target import Classes
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype
-
-from slipway_jobs.tasks.space import Choice, Range
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 
 class DigitsParameters(Parameters):

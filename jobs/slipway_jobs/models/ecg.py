@@ -7,14 +7,14 @@ from pydantic import Field
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from slipway.training.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway.training.target import Classes
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.beat_shape import BeatShape
 from slipway_jobs.data.mitbih import CLASSES, COLUMNS
 from slipway_jobs.networks.classifier import SignalNetwork
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+from slipway.training.dataset import Labels
 from slipway.training.metric import ACCURACY, AUC, BRIER, MACRO_F1
+from slipway.training.target import Classes
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.dataset import Labels
 from slipway_jobs.data.mitbih import COLUMNS
 from slipway_jobs.models import ecg
-from slipway_jobs.tasks.target import Classes
 
 
 def abnormal(labels: Labels) -> Labels:

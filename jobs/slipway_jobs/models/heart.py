@@ -14,13 +14,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from slipway.training.metric import ACCURACY, AUC, BRIER, LOG_LOSS
+from slipway.training.space import Choice, Range
+from slipway.training.target import Classes
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.cleveland import COLUMNS
-from slipway_jobs.tasks.space import Choice, Range
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 # Codes without an order; the others are numbers, counts, or binary.
 _NOMINAL = [

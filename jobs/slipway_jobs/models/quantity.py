@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 from sklearn.ensemble import HistGradientBoostingRegressor
+from slipway.training.dataset import Table
 from slipway.training.metric import MAE, WAPE, Predictions
+from slipway.training.space import Range
+from slipway.training.split import ByTime
+from slipway.training.target import Quantity
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, REACH
 from slipway_jobs.sales.graph import export
 from slipway_jobs.sales.history import BLOCK
-from slipway_jobs.tasks.space import Range
-from slipway_jobs.tasks.split import ByTime
-from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 _LOSSES = {"median": "absolute_error", "mean": "squared_error"}
 _LAST = [column.name for column in COLUMNS].index("last")

@@ -11,18 +11,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
+from slipway.training.dataset import Features, Labels
 from slipway.training.metric import CORRELATION, MAE, Direction, Metric, Predictions
+from slipway.training.target import Quantity
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.rules import SENTIMENTS
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.dataset import Features, Labels
 from slipway_jobs.data.ratings import COLUMNS
 from slipway_jobs.formats.bounded_score import bounded_score
 from slipway_jobs.formats.rules import Vader, labels, vader
 from slipway_jobs.formats.served import Exported
-from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",

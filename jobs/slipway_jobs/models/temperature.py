@@ -14,14 +14,14 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from slipway.training.dataset import Table
 from slipway.training.metric import MAE, RMSE, Predictions
+from slipway.training.target import Quantity
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.climate import INPUTS
-from slipway_jobs.data.dataset import Table
-from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import chi2, fisher_exact, kstwo
 from slipway.packaging.reference import POINTS, Distribution, Kind, Reference
-
-from slipway_jobs.data.dataset import Floats
+from slipway.training.dataset import Floats
 
 Counts = NDArray[np.float64]
 

@@ -14,12 +14,12 @@ from slipway.errors import NoSuchVersion, WrongParameter
 from slipway.packaging.reference import Reference, watched, watched_names
 from slipway.packaging.rows import Arrays
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.dataset import Floats
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.registry import REFERENCE_FILE, SIGNATURE_FILE
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, parse_request
 
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.monitoring import event_log
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.drift_report import DRIFT, STABLE, TOO_FEW, DriftReport

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
+from slipway.training.dataset import Floats
 from threadpoolctl import threadpool_limits
 
 from slipway_jobs.data.beat_shape import GraphBuilder
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.networks.adam import Adam
 from slipway_jobs.networks.convolution import Array
 from slipway_jobs.networks.network import Network

@@ -18,7 +18,10 @@ from slipway.packaging.graph import graph_runner
 from slipway.packaging.rows import Arrays
 from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.baseline import strongest
 from slipway.training.metric import Direction, Labels, Metric, Predictions, named, scores
+from slipway.training.split import Split
+from slipway.training.task import Task
 from slipway_contract.registry import SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
 from slipway_contract.signature import Signature
 
@@ -26,9 +29,6 @@ from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.baseline import strongest
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

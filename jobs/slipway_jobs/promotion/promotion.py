@@ -13,6 +13,7 @@ import numpy as np
 from slipway.errors import Refused, WrongParameter
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.metric import Direction
+from slipway.training.task import Task
 from slipway_contract.registry import PROMOTION, Tag
 
 from slipway_jobs.promotion.audit import recorded
@@ -31,7 +32,6 @@ from slipway_jobs.promotion.evaluation import (
     strongest_baseline,
 )
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

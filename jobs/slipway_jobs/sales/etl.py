@@ -11,9 +11,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-from slipway.errors import Refused, WrongParameter
+from slipway.errors import Refused, Unavailable, WrongParameter
 
-from slipway_jobs.errors import Unavailable
 from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, WINDOW, FeatureRequest, features
 from slipway_jobs.sales.synthetic import SEED, synthetic_rows
 from slipway_jobs.sales.table import ANY, Rejected, Sale, Sales, read_rows

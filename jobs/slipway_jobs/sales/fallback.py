@@ -5,9 +5,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from slipway.training.dataset import Floats
 from threadpoolctl import threadpool_limits
 
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.sales.features import COLUMNS
 
 MODEL = "model"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway.errors import Leakage
+from slipway.training.dataset import Floats
 from slipway_contract.signature import Column, Lookup
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.dataset import Floats
-from slipway_jobs.errors import Leakage
 from slipway_jobs.sales.table import Sales
 
 NAME = "sales"

@@ -4,9 +4,10 @@ import zlib
 from datetime import date, timedelta
 
 import numpy as np
+from slipway.errors import Unavailable
+from slipway.training.dataset import DatasetSettings, Table
 
-from slipway_jobs.data.dataset import Table
-from slipway_jobs.errors import Unavailable, WarehouseError
+from slipway_jobs.errors import WarehouseError
 from slipway_jobs.sales.features import (
     REACH,
     WINDOW,
@@ -18,7 +19,6 @@ from slipway_jobs.sales.features import (
 from slipway_jobs.sales.synthetic import synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
 from slipway_jobs.sales.warehouse import warehouse
-from slipway_jobs.settings import Settings
 
 BLOCK = 28
 """Days of a block, counted back from the newest day.
@@ -81,7 +81,7 @@ def of_generator() -> Table:
     return history(synthetic_sales(UNTIL))
 
 
-def of_warehouse(settings: Settings) -> Table:
+def of_warehouse(settings: DatasetSettings) -> Table:
     """Return the history of the warehouse through the last complete week, ending on Sunday.
 
     Trainings within a week thus have the same table. Raises Unavailable when there is no warehouse,

@@ -9,11 +9,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway.errors import CorruptTable
 from slipway_contract.errors import InvalidInput
 from slipway_contract.v2 import Datatype
 from slipway_contract.values import text_value
-
-from slipway_jobs.errors import CorruptTable
 
 COLUMNS = ("date", "store", "product", "units", "promotion", "price")
 """Columns of a raw file, matched by its first line; other columns are ignored."""

@@ -9,8 +9,8 @@ from datetime import date
 import psycopg
 from psycopg import Connection
 from slipway.errors import Refused
+from slipway.training.dataset import Floats
 
-from slipway_jobs.data.dataset import Floats
 from slipway_jobs.errors import WarehouseError
 from slipway_jobs.postgresql import connect
 from slipway_jobs.sales.table import Sale, Sales

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from slipway.errors import WrongParameter
+from slipway.training.dataset import Features, Labels, Table
+from slipway.training.task import Task, parse_parameters
 from slipway_contract.v2 import Datatype, element_count
 
-from slipway_jobs.data.dataset import Features, Labels, Table
 from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.simulation.caller import Caller, RetryLater, RowRefused
-from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
 T = TypeVar("T")

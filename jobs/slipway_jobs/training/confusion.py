@@ -7,10 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-from slipway_jobs.data.dataset import Labels, Table
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Task
+from slipway.training.dataset import Labels, Table
+from slipway.training.target import Classes
+from slipway.training.task import Task
 
 ALL = "all"
 

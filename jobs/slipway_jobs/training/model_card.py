@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slipway.packaging.card import columns_table
+from slipway.training.dataset import Dataset
+from slipway.training.split import Split
+from slipway.training.task import Task
 from slipway_contract.registry import ArtifactFormat
 
-from slipway_jobs.data.dataset import Dataset
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Task
 from slipway_jobs.training.confusion import ALL, Confusion
 
 _FORMS = {

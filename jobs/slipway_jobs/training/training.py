@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from slipway.errors import Leakage
 from slipway.packaging.onnx_graph import export
 from slipway.packaging.reference import reference_of
 from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
+from slipway.training.baseline import baseline_scores, strongest
+from slipway.training.dataset import Dataset, Features, Loaded, Table
 from slipway.training.metric import calibration_error, scores
+from slipway.training.split import Split
+from slipway.training.target import Classes
+from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
-from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, first_available
-from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.served import Exported, Served
 from slipway_jobs.registry.logged import save
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.baseline import baseline_scores, strongest
-from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Task
 from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
 

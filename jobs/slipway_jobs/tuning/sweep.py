@@ -20,11 +20,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from slipway.errors import WrongParameter
 from slipway.training.metric import Direction, Metric
+from slipway.training.space import Range, Space, Value
 from sqlalchemy.exc import SQLAlchemyError
 
 from slipway_jobs.errors import SweepError
 from slipway_jobs.postgresql import connect
-from slipway_jobs.tasks.space import Range, Space, Value
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from slipway.errors import WrongParameter
 from slipway.registry.tracking import Run, Tracking
+from slipway.training.dataset import Table
+from slipway.training.space import sample, space_of
+from slipway.training.task import Task, parse_parameters
 from slipway_contract.registry import Tag
 
-from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import SweepError, TrialFailed
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.space import sample, space_of
-from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import fold_scores, load_parts, train
 from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 

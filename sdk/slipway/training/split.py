@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_jobs.data.dataset import Table
-from slipway_jobs.errors import Leakage, Unavailable
-from slipway_jobs.tasks.target import Fold, Target
+from slipway.errors import Leakage, Unavailable
+from slipway.training.dataset import Table
+from slipway.training.target import Fold, Target
 
 
 @dataclass(frozen=True)

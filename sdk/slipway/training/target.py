@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from slipway.errors import ParityError
-from slipway.packaging.parity import TIE, TOLERANCE
-from slipway.training.metric import Predictions
 from slipway_contract.signature import Signature
 
-from slipway_jobs.data.dataset import Features, Table
-from slipway_jobs.tasks.baseline import Baseline
+from slipway.errors import ParityError
+from slipway.packaging.parity import TIE, TOLERANCE
+from slipway.training.baseline import Baseline
+from slipway.training.dataset import Features, Table
+from slipway.training.metric import Predictions
 
 logger = logging.getLogger(__name__)
 

@@ -4,14 +4,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from slipway_contract.registry import digest_of
 from slipway_contract.signature import Column
-
-from slipway_jobs.settings import Settings
 
 Floats = NDArray[np.float32]
 Texts = NDArray[np.object_]
@@ -108,7 +106,15 @@ def _bytes(row: Features) -> bytes:
     return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
 
 
-Query = Callable[[Settings], Table]
+class DatasetSettings(Protocol):
+    """Settings of the platform that a dataset may need."""
+
+    @property
+    def database_url(self) -> str | None:
+        """PostgreSQL of the platform, as a libpq URL."""
+
+
+Query = Callable[[DatasetSettings], Table]
 """Returns the current table of a database; raises Unavailable."""
 
 Reader = Callable[[bytes, str], Table]

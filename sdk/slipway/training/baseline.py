@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from slipway.training.dataset import Table
 from slipway.training.metric import Direction, Metric, Predictions, scores
-
-from slipway_jobs.data.dataset import Table
 
 Baseline = Callable[[Table, Table], Predictions]
 """``baseline(training rows, rows to predict)``: predictions without a model."""

@@ -1,4 +1,4 @@
-"""The task of a model, as the modules of ``slipway_jobs.models`` declare it."""
+"""The task of a model, as a package declares it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,15 +8,15 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from slipway.errors import WrongParameter
-from slipway.training.metric import Metric, Predictions, named
 from slipway_contract.docstring import one_line
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import element_count
 
-from slipway_jobs.data.dataset import Features, Labels, Table
-from slipway_jobs.tasks.split import BySubject, Rule, Split, check_split
-from slipway_jobs.tasks.target import Arrays, Target
+from slipway.errors import WrongParameter
+from slipway.training.dataset import Features, Labels, Table
+from slipway.training.metric import Metric, Predictions, named
+from slipway.training.split import BySubject, Rule, Split, check_split
+from slipway.training.target import Arrays, Target
 
 TASKS: Mapping[str, str] = {
     "heart": "slipway_jobs.models.heart",

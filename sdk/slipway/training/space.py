@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pydantic.fields import FieldInfo
-from slipway.errors import WrongParameter
 
-from slipway_jobs.tasks.task import Task
+from slipway.errors import WrongParameter
+from slipway.training.task import Task
 
 Value = float | int | str
 

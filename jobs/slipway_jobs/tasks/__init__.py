@@ -1,1 +1,0 @@
-"""The declaration of a model's task: target, metrics, split and parameters."""
