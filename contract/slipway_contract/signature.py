@@ -198,11 +198,14 @@ class Column(BaseModel):
 
     @classmethod
     def of_metadata(cls, tensor: TensorMetadata) -> Self:
-        """Return the column that ``metadata`` describes; unknown parameters are ignored."""
+        """Return the column that ``metadata`` describes.
+
+        Parameters that a column does not have are ignored, as are those that V2 has fields for: a
+        server of another author may send anything. Raises ValidationError.
+        """
         known = {k: v for k, v in (tensor.parameters or {}).items() if k in cls.model_fields}
-        return cls(
-            name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **known
-        )
+        described = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape[1:]}
+        return cls.model_validate(known | described)
 
     def rows_of(self, tensor: Tensor) -> int:
         """Return the number of rows of a tensor; raise InvalidInput when its shape does not fit."""

@@ -1,5 +1,6 @@
 """Signatures: conversion of rows to tensors and back; invalid values are rejected by name."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput, InvalidOutput
 from slipway_contract.signature import Column, ImageSpec, Lookup, Signature
-from slipway_contract.v2 import Datatype, Tensor
+from slipway_contract.v2 import Datatype, Tensor, TensorMetadata
 
 AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
 THAL = Column(
@@ -191,6 +192,36 @@ def test_outputs_become_rows_in_order() -> None:
 @pytest.mark.parametrize("column", [AGE, THAL, PIXELS, LABEL, PLAN])
 def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
     assert Column.of_metadata(column.metadata) == column
+
+
+def test_parameters_of_the_metadata_do_not_replace_its_fields() -> None:
+    stated = AGE.metadata.model_copy(update={"parameters": AGE.model_dump(mode="json")})
+    assert Column.of_metadata(stated) == AGE
+    other = PLAN.model_dump(mode="json", include={"name", "datatype", "shape"})
+    assert Column.of_metadata(AGE.metadata.model_copy(update={"parameters": other})).name == "age"
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    shape=st.lists(st.integers(), max_size=4),
+    parameters=st.dictionaries(
+        st.sampled_from(sorted(Column.model_fields)) | st.text(max_size=5), ANYTHING
+    ),
+)
+def test_metadata_of_any_server_is_a_column_or_a_validation_error(
+    shape: list[int], parameters: dict[str, Any]
+) -> None:
+    tensor = TensorMetadata(
+        name="x", datatype=Datatype.FP32, shape=shape, parameters={"name": "y", **parameters}
+    )
+    with suppress(ValidationError):
+        assert Column.of_metadata(tensor).name == "x"
 
 
 @pytest.mark.parametrize(
