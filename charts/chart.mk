@@ -5,7 +5,7 @@ SCHEMAS := .slipway/schemas
 .PHONY: chart-docs
 chart-docs: $(VENV)/.installed ## generate the chart's CRD, parameters of trainings, values.schema.json and README
 	$(VENV)/bin/python -c 'import yaml; from slipway_contract.crd import crd; print(yaml.safe_dump(crd(), sort_keys=False), end="")' > $(CHART)/files/models.crd.yaml
-	$(VENV)/bin/python -c 'import json; from slipway.training.task import TASKS, parameters_schema, declared_task; print(json.dumps({name: parameters_schema(declared_task(name)) for name in TASKS}, indent=1))' > $(CHART)/files/parameters.json
+	$(VENV)/bin/python -c 'import json; from slipway.training.installed import declared_task, task_names; from slipway.training.task import parameters_schema; print(json.dumps({name: parameters_schema(declared_task(name)) for name in task_names()}, indent=1))' > $(CHART)/files/parameters.json
 	$(VENV)/bin/python charts/values.py $(CHART)
 
 .PHONY: local-objects

@@ -67,7 +67,8 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
-    from slipway.training.task import declared_task, parse_parameters
+    from slipway.training.installed import declared_task
+    from slipway.training.task import parse_parameters
 
     task = declared_task(given.model)
     parsed = parse_parameters(task, parameters)
@@ -81,7 +82,8 @@ def _train(given: Namespace) -> dict[str, Any]:
 def _tune(given: Namespace) -> dict[str, Any]:
     parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
-    from slipway.training.task import declared_task, parse_parameters
+    from slipway.training.installed import declared_task
+    from slipway.training.task import parse_parameters
 
     task = declared_task(given.model)
     parse_parameters(task, parameters)  # fail before Optuna is loaded
@@ -100,7 +102,7 @@ def _tune(given: Namespace) -> dict[str, Any]:
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
     from slipway.registry.tracking import Tracking
-    from slipway.training.task import task_of
+    from slipway.training.installed import task_of
 
     from slipway_jobs.promotion.evaluation import evaluate
 
@@ -116,8 +118,8 @@ def _promote(given: Namespace) -> dict[str, Any]:
         read_settings(),
     )
     from slipway.registry.tracking import Tracking
+    from slipway.training.installed import task_of
     from slipway.training.metric import Direction
-    from slipway.training.task import task_of
 
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
 
@@ -202,7 +204,7 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # both end it normally, with its counts
         signal.signal(number, lambda *_: stop.set())
-    from slipway.training.task import declared_task
+    from slipway.training.installed import declared_task
 
     from slipway_jobs.simulation.simulation import Plan, Shift, simulate
 

@@ -48,3 +48,9 @@ class CorruptTable(SlipwayError):
 
 class Leakage(SlipwayError):
     """Held-out data was used in the training."""
+
+
+class NotLoadable(SlipwayError):
+    """An installed task or dataset cannot be used; the reason names its package."""
+
+    status = 2

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
-from slipway.training.task import declared_task, parameters_schema
+from slipway.training.installed import declared_task
+from slipway.training.task import parameters_schema
 from slipway_controller.settings import ControllerSettings
 from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role

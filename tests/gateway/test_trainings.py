@@ -421,7 +421,8 @@ def test_an_invalid_promotion_is_422_with_the_field(
 
 @pytest.mark.slow
 def test_the_job_templates_have_the_parameters_of_their_trainings() -> None:
-    from slipway.training.task import declared_task, parameters_schema
+    from slipway.training.installed import declared_task
+    from slipway.training.task import parameters_schema
     from slipway_local.local_objects import rendered
 
     annotations = {

@@ -16,7 +16,8 @@ with warnings.catch_warnings():
     import mlflow.pyfunc  # noqa: F401
 
 from slipway.registry.tracking import Tracking
-from slipway.training.task import Task, declared_task, parse_parameters
+from slipway.training.installed import declared_task
+from slipway.training.task import Task, parse_parameters
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.training import train

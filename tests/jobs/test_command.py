@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from slipway.registry.tracking import Tracking
-from slipway.training.task import declared_task
+from slipway.training.installed import declared_task
 from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
 from slipway_jobs.settings import Settings
@@ -59,7 +59,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         ),
         (["train", "heart", "--set", "C"], "--set 'C': has no KEY=VALUE form"),
         (["train", "heart", "--set", "C=1", "--set", "C=2"], "--set C: is given twice"),
-        (["train", "lungs"], "model: 'lungs' is unknown; declared are heart, digits"),
+        (["train", "lungs"], "model: 'lungs' is unknown; the installed tasks are digits, ecg"),
         (["tune", "heart", "--set", "depth=3"], "depth: is not a parameter of heart"),
         (["tune", "heart", "--trials", "0"], "--trials: '0' is not a whole number of at least 1"),
         (["tune", "heart"], "SLIPWAY_DATABASE_URL: is not set"),

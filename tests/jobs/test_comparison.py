@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_task
 from slipway.training.metric import ACCURACY, AUC, MAE, Direction
 from slipway.training.split import Split
-from slipway.training.task import declared_task
 from slipway_jobs.promotion.comparison import (
     MIN_GROUPS,
     MOST_ROWS,

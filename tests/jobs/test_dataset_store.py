@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from slipway.errors import CorruptTable, WrongDigest
 from slipway.registry.tracking import Tracking
 from slipway.training.dataset import Dataset, Loaded, SourceKind, Table
+from slipway.training.installed import dataset_names, declared_dataset
 from slipway.training.task import Task
 from slipway_contract.registry import Tag
 from slipway_jobs.data.synthetic import synthetic_heart
@@ -23,8 +24,8 @@ from slipway_jobs.datasets.dataset_store import (
     stored_table,
     write_table,
 )
-from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.datasets.storing import store, store_all
+from slipway_jobs.models import heart_datasets
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.settings import Settings
 
@@ -46,7 +47,9 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_comes_back_from_parquet_as_it_was(name: str, tmp_path: Path) -> None:
     table = TABLES[name]
-    write_table(table, DATASETS.get(name, BARE), tmp_path / TABLE_FILE)
+    write_table(
+        table, (declared_dataset(name) if name in dataset_names() else BARE), tmp_path / TABLE_FILE
+    )
     again = read_table(tmp_path / TABLE_FILE)
     assert again.digest == table.digest
     assert again.features.dtype == table.features.dtype
@@ -57,7 +60,7 @@ def test_parquet_has_a_column_of_its_name_for_each_input_and_null_for_what_is_mi
     tmp_path: Path,
 ) -> None:
     table = TABLES["heart-synthetic"]
-    write_table(table, DATASETS["heart-synthetic"], tmp_path / TABLE_FILE)
+    write_table(table, declared_dataset("heart-synthetic"), tmp_path / TABLE_FILE)
     found = pq.read_table(tmp_path / TABLE_FILE)
     assert found.column_names[:3] == ["age", "sex", "cp"]
     assert found["ca"].null_count == np.isnan(table.features[:, 11]).sum()
@@ -75,7 +78,9 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
 def loaded(name: str) -> Loaded:
     """Return a loaded dataset with a unique table."""
     table = synthetic_heart(12, seed=sum(name.encode()))
-    return Loaded(replace(DATASETS["heart-synthetic"], name=name), table, SourceKind.GENERATOR)
+    return Loaded(
+        replace(declared_dataset("heart-synthetic"), name=name), table, SourceKind.GENERATOR
+    )
 
 
 def test_a_table_is_kept_once_and_had_back_by_its_digest(
@@ -120,7 +125,7 @@ def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(
     settings: Settings, tracking: Tracking
 ) -> None:
     found = {each["dataset"]: each for each in store_all(settings, tracking)["datasets"]}
-    assert found.keys() == DATASETS.keys()
+    assert sorted(found) == dataset_names()
     assert found["digits"]["sourceKind"] == "package"
     assert found["heart-cleveland-recoded"]["state"] == "unavailable"
     assert (
@@ -137,8 +142,8 @@ def test_a_version_is_scored_on_the_stored_copy_when_the_source_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
-    changed = replace(DATASETS["heart-synthetic"], make=lambda: synthetic_heart(30, seed=5))
-    monkeypatch.setitem(DATASETS, "heart-synthetic", changed)
+    changed = replace(declared_dataset("heart-synthetic"), make=lambda: synthetic_heart(30, seed=5))
+    monkeypatch.setattr(heart_datasets, "HEART_SYNTHETIC", changed)
     found = evaluate(
         own_heart, tracking.version(own_heart.name, result["version"]), settings, tracking
     )

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from slipway.errors import CorruptTable, Unavailable, WrongDigest
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_dataset
 from slipway_jobs.data.cleveland import read_cleveland
 from slipway_jobs.data.synthetic import synthetic_heart
-from slipway_jobs.datasets.sources import DATASETS, first_available, load
+from slipway_jobs.datasets.sources import first_available, load
 from slipway_jobs.settings import Settings
 
 from tests.jobs.tables import original, recoded, with_cell
@@ -90,7 +91,7 @@ def test_a_file_without_a_table_is_refused(content: bytes) -> None:
 def test_a_mirror_comes_before_the_public_source(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
     entry = replace(
-        DATASETS["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never"
+        declared_dataset("heart-cleveland"), digest=PATIENTS.digest, url="http://127.0.0.1:9/never"
     )
     assert load(entry, settings_for(tmp_path, fetch=True)).digest == PATIENTS.digest
 
@@ -104,7 +105,7 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
 
     with http_server(serve) as url:
         entry = replace(
-            DATASETS["heart-cleveland"],
+            declared_dataset("heart-cleveland"),
             digest=PATIENTS.digest,
             url=f"{url}/processed.cleveland.data",
         )
@@ -116,16 +117,18 @@ def test_a_public_source_cannot_redirect_to_a_private_host() -> None:
     with http_server(lambda *_: (200, original(PATIENTS, label=None))) as private:
         moved = private.replace("127.0.0.1", "localhost")
         with http_server(lambda *_: (302, b"", {"Location": f"{moved}/table"})) as url:
-            entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/table")
+            entry = replace(
+                declared_dataset("heart-cleveland"), digest=PATIENTS.digest, url=f"{url}/table"
+            )
             with pytest.raises(Unavailable, match="localhost is not a public host"):
                 load(entry, settings_for(fetch=True))
 
 
 def test_without_mirror_and_source_the_synthetic_patients_are_loaded() -> None:
     names = ["heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"]
-    closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
+    closed = replace(declared_dataset("heart-cleveland"), url="http://127.0.0.1:9/closed")
     loaded = first_available(
-        [closed, *(DATASETS[name] for name in names[1:])], settings_for(fetch=True)
+        [closed, *(declared_dataset(name) for name in names[1:])], settings_for(fetch=True)
     )
     entry, table = loaded.entry, loaded.table
     assert loaded.source_kind == "generator"
@@ -135,7 +138,7 @@ def test_without_mirror_and_source_the_synthetic_patients_are_loaded() -> None:
 
 
 def test_a_dataset_without_an_available_source_is_named_with_the_reasons() -> None:
-    closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
+    closed = replace(declared_dataset("heart-cleveland"), url="http://127.0.0.1:9/closed")
     with pytest.raises(
         Unavailable,
         match=r"heart-cleveland is not available: SLIPWAY_DATA .* http://127.0.0.1:9/closed is not",
@@ -152,11 +155,14 @@ def test_a_mirror_with_other_rows_is_refused_and_not_skipped(tmp_path: Path) -> 
             r"its 60 rows have the digest"
         ),
     ):
-        first_available(list(DATASETS.values()), settings_for(tmp_path))
+        first_available(
+            [declared_dataset(f"heart-{name}") for name in ("cleveland", "synthetic")],
+            settings_for(tmp_path),
+        )
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    table = load(DATASETS["digits"], settings_for())
+    table = load(declared_dataset("digits"), settings_for())
     assert table.features.shape == (1797, 64)
     assert (table.features.min(), table.features.max()) == (0, 16)
 
@@ -172,6 +178,6 @@ def test_the_generator_depends_on_the_seed_alone() -> None:
 def test_the_real_table_has_the_declared_digest(settings: Settings) -> None:
     if settings.data is None:
         pytest.skip("SLIPWAY_DATA is not set")
-    table = load(DATASETS["heart-cleveland"], settings)
+    table = load(declared_dataset("heart-cleveland"), settings)
     assert len(table) == 303
     assert table.labels.sum() == 139

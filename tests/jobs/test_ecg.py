@@ -14,15 +14,16 @@ from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
 from slipway.registry.tracking import Tracking
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_dataset, declared_task
 from slipway.training.metric import scores
 from slipway.training.split import Split, check_split
-from slipway.training.task import Task, declared_task, parse_parameters
+from slipway.training.task import Task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_jobs.data.beat_shape import WIDTH, BeatShape
 from slipway_jobs.data.mitbih import BEAT, read_beats
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import stored_table
-from slipway_jobs.datasets.sources import DATASETS, load
+from slipway_jobs.datasets.sources import load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.promotion.evaluation import fetch
 from slipway_jobs.settings import Settings
@@ -127,7 +128,7 @@ def exported(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
 def test_labels_are_equal_and_probabilities_within_the_tolerance_on_all_held_out_rows(
     task: Task, estimator: str, settings: Settings
 ) -> None:
-    table = load(DATASETS["ecg-mitbih"], settings) if settings.data else SYNTHETIC
+    table = load(declared_dataset("ecg-mitbih"), settings) if settings.data else SYNTHETIC
     split = task.parts(table, "record")
     model, graph = exported(task, split.train, estimator=estimator, trees="4")
     assert check_parity(task, graph, model, split.test.features) < 1e-4
@@ -171,7 +172,7 @@ def test_a_model_that_recognizes_records_gains_nothing() -> None:
 @RECORDED
 def test_recorded_beats_are_classified_better_than_by_a_plain_forest(settings: Settings) -> None:
     """Compare with RandomForest(100) on the samples by record, whose macro-F1 is 0.33."""
-    table = load(DATASETS["ecg-mitbih"], settings)
+    table = load(declared_dataset("ecg-mitbih"), settings)
     found = []
     for seed in ("0", "1"):
         parameters = parse_parameters(ECG, {"trees": "30", "seed": seed})

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from slipway.errors import CorruptTable, Refused, Unavailable, WrongParameter
+from slipway.training.installed import declared_dataset
 from slipway_jobs.__main__ import main
-from slipway_jobs.datasets.sources import DATASETS, first_available, load
+from slipway_jobs.datasets.sources import first_available, load
 from slipway_jobs.errors import WarehouseError
 from slipway_jobs.sales.etl import EtlOptions, etl, publish
 from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, FeatureRequest, features
@@ -245,13 +246,14 @@ def test_rows_are_staged_one_at_a_time(postgres: str) -> None:
 def test_trainings_within_a_week_have_one_table(settings: Settings, tmp_path: Path) -> None:
     etl(EtlOptions(write(tmp_path, lines())), settings)  # through 2026-03-01, a Sunday
     found = first_available(
-        [DATASETS[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], settings
+        [declared_dataset(name) for name in ("sales-warehouse", "sales", "sales-synthetic")],
+        settings,
     )
     entry, table = found.entry, found.table
     assert (entry.name, entry.synthetic) == ("sales-warehouse", False)
     monday = DAYS[-1] + timedelta(days=1)
     etl(EtlOptions(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), settings)
-    assert load(DATASETS["sales-warehouse"], settings).digest == table.digest
+    assert load(declared_dataset("sales-warehouse"), settings).digest == table.digest
     assert table.times is not None
     assert table.times.max() == np.datetime64("2026-03-01")
 
@@ -268,12 +270,12 @@ def test_a_mirror_has_sales_in_the_same_schema(settings: Settings, tmp_path: Pat
     write(tmp_path, lines()).rename(tmp_path / "sales.csv")
     found = etl(EtlOptions(), settings)
     assert (found["synthetic"], found["inserted"]) == (False, 120)
-    assert len(load(DATASETS["sales"], settings)) == 2 * (60 - 28)
+    assert len(load(declared_dataset("sales"), settings)) == 2 * (60 - 28)
     (tmp_path / "sales.csv").write_text("\n".join([HEAD, "2026-01-01,Bremen,tea,many,0,2"]))
     with pytest.raises(
         CorruptTable, match=r"sales\.csv line 2, column units: 'many' is not a number from 0"
     ):
-        load(DATASETS["sales"], settings)
+        load(declared_dataset("sales"), settings)
 
 
 def test_the_command_reports_its_result_or_its_error(

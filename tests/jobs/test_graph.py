@@ -17,9 +17,10 @@ from slipway.errors import ParityError
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_task
 from slipway.training.metric import MAE, WAPE
 from slipway.training.target import Quantity
-from slipway.training.task import Task, declared_task, parse_parameters
+from slipway.training.task import Task, parse_parameters
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_jobs.data.synthetic import synthetic_heart
@@ -35,9 +36,9 @@ def fitted(task: Task, table: Table, **parameters: str) -> Any:
 
 
 def digits() -> Table:
-    from slipway_jobs.datasets.sources import DATASETS
+    from slipway.training.installed import declared_dataset
 
-    make = DATASETS["digits"].make
+    make = declared_dataset("digits").make
     assert make is not None
     return make().take(np.arange(500))
 

@@ -9,9 +9,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from slipway.errors import Leakage
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_task
 from slipway.training.split import BySubject, ByTime, Split, check_split
 from slipway.training.target import Classes, Quantity
-from slipway.training.task import declared_task, parse_parameters
+from slipway.training.task import parse_parameters
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.training.training import check_fit, cross_validate
 

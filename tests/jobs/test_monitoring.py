@@ -13,9 +13,9 @@ from mlflow.artifacts import load_text
 from slipway.errors import NoSuchVersion, WrongParameter
 from slipway.registry.tracking import Tracking
 from slipway.training.dataset import Floats
-from slipway.training.task import declared_task
+from slipway.training.installed import declared_dataset, declared_task
 from slipway_contract.registry import CHAMPION
-from slipway_jobs.datasets.sources import DATASETS, load
+from slipway_jobs.datasets.sources import load
 from slipway_jobs.errors import EventLogError
 from slipway_jobs.monitoring.monitoring import monitor
 from slipway_jobs.settings import Settings
@@ -39,7 +39,7 @@ def live(heart: dict[str, Any], tracking: Tracking) -> None:
 @pytest.fixture
 def patients(heart: dict[str, Any], settings: Settings) -> Floats:
     """Held-out patients, which are not in the reference."""
-    entry = DATASETS[heart["dataset"]]
+    entry = declared_dataset(heart["dataset"])
     task = declared_task("heart")
     return task.split.hold_out(load(entry, settings), task.target, entry.subject).test.features
 

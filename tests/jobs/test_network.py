@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from slipway.packaging.onnx_graph import export
+from slipway.training.installed import declared_task
 from slipway.training.metric import scores
 from slipway.training.target import Classes
-from slipway.training.task import Task, declared_task, parse_parameters
+from slipway.training.task import Task, parse_parameters
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.formats.served import Served
 from slipway_jobs.networks.classifier import SignalNetwork

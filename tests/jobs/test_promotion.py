@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.installed import declared_task
 from slipway.training.metric import Direction
-from slipway.training.task import Task, declared_task
+from slipway.training.task import Task
 from slipway_contract.registry import PROMOTION, Tag
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from slipway.errors import Unavailable
 from slipway.training.dataset import Floats, Table
+from slipway.training.installed import declared_task
 from slipway.training.split import Split, check_split
-from slipway.training.task import declared_task, parse_parameters
+from slipway.training.task import parse_parameters
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, FeatureRequest, features
 from slipway_jobs.sales.history import BLOCK, history

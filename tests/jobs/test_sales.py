@@ -10,8 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from slipway.errors import CorruptTable, Leakage
 from slipway.training.dataset import Floats
+from slipway.training.installed import declared_dataset
 from slipway.training.split import ByTime
-from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.sales.features import (
     COLUMNS,
     REACH,
@@ -239,6 +239,6 @@ def test_no_forecast_crosses_from_training_days_into_held_out_days() -> None:
 
 
 def test_the_generated_history_is_reproducible() -> None:
-    entry = DATASETS["sales-synthetic"]
+    entry = declared_dataset("sales-synthetic")
     assert entry.synthetic
     assert history(SALES).digest == history(synthetic_sales(SINCE + timedelta(days=150))).digest

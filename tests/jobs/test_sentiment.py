@@ -15,15 +15,15 @@ import pytest
 from slipway.errors import CorruptTable, NoSuchVersion, ParityError
 from slipway.packaging.reference import Reference, reference_of
 from slipway.registry.tracking import Tracking
+from slipway.training.installed import declared_dataset, declared_task
 from slipway.training.split import Split
-from slipway.training.task import declared_task, parse_parameters
+from slipway.training.task import parse_parameters
 from slipway_contract.errors import InvalidInput
 from slipway_contract.registry import ArtifactFormat, Tag
 from slipway_contract.rules import RuleSet
 from slipway_contract.v2 import parse_request
 from slipway_jobs.data.ratings import KINDS, read_ratings
 from slipway_jobs.data.sentences import synthetic_sentences
-from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.formats.rules import Vader, vader
 from slipway_jobs.formats.served import Served
 from slipway_jobs.monitoring.drift import compare
@@ -146,7 +146,7 @@ def test_on_rated_texts_the_regression_is_better_than_rules() -> None:
     path = Path(os.environ.get("SLIPWAY_DATA", "/nowhere")) / "hutto_ICWSM_2014.tar.gz"
     if not path.is_file():
         pytest.skip("SLIPWAY_DATA has no rated texts")
-    entry = DATASETS["rated-texts"]
+    entry = declared_dataset("rated-texts")
     table = read_ratings(path.read_bytes(), path.name)
     assert table.digest == entry.digest
     assert len(table) == 23_619

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway.errors import WrongParameter
+from slipway.training.installed import declared_task
 from slipway.training.split import Split
-from slipway.training.task import Task, declared_task, parse_parameters
+from slipway.training.task import Task, parse_parameters
 from slipway_jobs.errors import CallRefused
 from slipway_jobs.settings import Settings, SimulatorSettings
 from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate

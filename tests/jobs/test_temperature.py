@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from slipway.registry.tracking import Tracking
 from slipway.training.dataset import Table
+from slipway.training.installed import declared_task
 from slipway.training.split import Split
-from slipway.training.task import declared_task, parse_parameters
+from slipway.training.task import parse_parameters
 from slipway_contract.errors import InvalidInput
 from slipway_jobs.data.climate import synthetic_climate
 from slipway_jobs.models.temperature import climatology

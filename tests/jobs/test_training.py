@@ -17,11 +17,12 @@ from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.reference import Reference
 from slipway.registry.tracking import Tracking
-from slipway.training.task import Estimator, Parameters, Task, declared_task, parse_parameters
+from slipway.training.installed import declared_dataset, declared_task
+from slipway.training.task import Estimator, Parameters, Task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
-from slipway_jobs.datasets.sources import DATASETS, load
+from slipway_jobs.datasets.sources import load
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.training import train
@@ -51,7 +52,7 @@ def stored(result: dict[str, Any], tracking: Tracking, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_version_has_tags_of_its_origin(result: dict[str, Any], client: MlflowClient) -> None:
     tags = client.get_model_version(result["model"], result["version"]).tags
-    entry = DATASETS[result["dataset"]]
+    entry = declared_dataset(result["dataset"])
     assert tags[Tag.DATASET] == entry.name
     assert tags[Tag.DATASET_LICENCE] == entry.licence
     assert tags[Tag.DATASET_SOURCE] == entry.source
@@ -116,7 +117,7 @@ def test_the_reference_is_of_the_training_rows_alone(
     stored: Path, result: dict[str, Any], settings: Settings
 ) -> None:
     reference = Reference.model_validate_json((stored / "reference.json").read_bytes())
-    task, entry = declared_task(result["model"]), DATASETS[result["dataset"]]
+    task, entry = declared_task(result["model"]), declared_dataset(result["dataset"])
     split = task.split.hold_out(load(entry, settings), task.target, entry.subject)
     assert reference.rows == len(split.train)
     for position, column in enumerate(reference.columns):

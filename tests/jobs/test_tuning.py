@@ -19,9 +19,10 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from slipway.errors import WrongParameter
 from slipway.registry.tracking import Tracking
+from slipway.training.installed import declared_task
 from slipway.training.metric import AUC, LOG_LOSS, Metric
 from slipway.training.space import Range, sample, space_of
-from slipway.training.task import Estimator, Task, declared_task, parse_parameters
+from slipway.training.task import Estimator, Task, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import SweepError
 from slipway_jobs.settings import Settings

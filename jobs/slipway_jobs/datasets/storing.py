@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.errors import Unavailable, WrongParameter
+from slipway.errors import NotLoadable, Unavailable
 from slipway.registry.tracking import Tracking
+from slipway.training.installed import dataset_names, declared_dataset
 
 from slipway_jobs.datasets.dataset_store import store_table
-from slipway_jobs.datasets.sources import DATASETS, find
+from slipway_jobs.datasets.sources import find
 from slipway_jobs.settings import Settings
 
 
@@ -17,9 +18,7 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     ``state`` is stored, or unchanged when the store has that table. Raises WrongParameter,
     Unavailable, CorruptTable, WrongDigest.
     """
-    if name not in DATASETS:
-        raise WrongParameter(f"dataset: {name!r} is unknown; declared are {', '.join(DATASETS)}")
-    loaded = find(DATASETS[name], settings)
+    loaded = find(declared_dataset(name), settings)
     stored = store_table(loaded, tracking)
     return {
         "state": "stored" if stored.new else "unchanged",
@@ -38,7 +37,7 @@ def store_all(settings: Settings, tracking: Tracking) -> dict[str, Any]:
 
     Raises CorruptTable, WrongDigest.
     """
-    found = [_stored_or_reason(name, settings, tracking) for name in DATASETS]
+    found = [_stored_or_reason(name, settings, tracking) for name in dataset_names()]
     return {
         "state": "stored" if any(each["state"] == "stored" for each in found) else "unchanged",
         "datasets": found,
@@ -48,5 +47,5 @@ def store_all(settings: Settings, tracking: Tracking) -> dict[str, Any]:
 def _stored_or_reason(name: str, settings: Settings, tracking: Tracking) -> Mapping[str, Any]:
     try:
         return store(name, settings, tracking)
-    except Unavailable as error:
+    except (NotLoadable, Unavailable) as error:
         return {"state": "unavailable", "dataset": name, "reason": str(error)}

@@ -19,6 +19,7 @@ from slipway.packaging.rows import Arrays
 from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking, Version
 from slipway.training.baseline import strongest
+from slipway.training.installed import declared_dataset
 from slipway.training.metric import Direction, Labels, Metric, Predictions, named, scores
 from slipway.training.split import Split
 from slipway.training.task import Task
@@ -26,7 +27,7 @@ from slipway_contract.registry import SIGNATURE_FILE, ArtifactFormat, ArtifactMa
 from slipway_contract.signature import Signature
 
 from slipway_jobs.datasets.dataset_store import stored_table
-from slipway_jobs.datasets.sources import DATASETS, load
+from slipway_jobs.datasets.sources import load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.settings import Settings
 
@@ -233,16 +234,15 @@ def held_out_of(task: Task, version: Version, settings: Settings, tracking: Trac
     would not be held out.
     """
     name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
-    if name not in DATASETS:
-        raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not a declared dataset")
+    entry = declared_dataset(name)
     if (table := stored_table(name, digest, tracking)) is None:
-        table = load(DATASETS[name], settings)
+        table = load(entry, settings)
     if table.digest != digest:
         raise WrongDigest(
             f"{version} was trained on {name} with the digest {digest}; its source now has "
             f"{table.digest}"
         )
-    return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject), tracking)
+    return HeldOut(task, name, digest, task.parts(table, entry.subject), tracking)
 
 
 def evaluate(

@@ -16,6 +16,7 @@ from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
 from slipway.training.baseline import baseline_scores, strongest
 from slipway.training.dataset import Dataset, Features, Loaded, Table
+from slipway.training.installed import declared_dataset
 from slipway.training.metric import calibration_error, scores
 from slipway.training.split import Split
 from slipway.training.target import Classes
@@ -23,7 +24,7 @@ from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs.datasets.dataset_store import store_table
-from slipway_jobs.datasets.sources import DATASETS, first_available
+from slipway_jobs.datasets.sources import first_available
 from slipway_jobs.formats.served import Exported, Served
 from slipway_jobs.registry.logged import save
 from slipway_jobs.settings import Settings
@@ -104,7 +105,7 @@ def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[
     Raises Unavailable, CorruptTable, WrongDigest, Leakage.
     """
     names = [parameters.dataset] if parameters.dataset else task.datasets
-    loaded = first_available([DATASETS[name] for name in names], settings)
+    loaded = first_available([declared_dataset(name) for name in names], settings)
     return loaded, task.parts(loaded.table, loaded.entry.subject)
 
 

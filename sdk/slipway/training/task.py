@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,6 @@ from slipway.training.dataset import Features, Labels, Table
 from slipway.training.metric import Metric, Predictions, named
 from slipway.training.split import BySubject, Rule, Split, check_split
 from slipway.training.target import Arrays, Target
-
-TASKS: Mapping[str, str] = {
-    "heart": "slipway_jobs.models.heart",
-    "digits": "slipway_jobs.models.digits",
-    "temperature": "slipway_jobs.models.temperature",
-    "ecg": "slipway_jobs.models.ecg",
-    "ecg-binary": "slipway_jobs.models.ecg_binary",
-    "quantity": "slipway_jobs.models.quantity",
-    "sentiment": "slipway_jobs.models.sentiment",
-}
-"""The module that declares ``TASK``, by the name of the model."""
 
 
 class Estimator(Protocol):
@@ -144,18 +132,6 @@ def parameters_schema(task: Task) -> dict[str, Any]:
             described["description"] = one_line(described["description"])
     schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
     return schema
-
-
-def task_of(name: str) -> Task | None:
-    """Return the declared task of a model; None for a model without one."""
-    return declared_task(name) if name in TASKS else None
-
-
-def declared_task(name: str) -> Task:
-    """Return the declared task of that name. Raises WrongParameter."""
-    if name not in TASKS:
-        raise WrongParameter(f"model: {name!r} is unknown; declared are {', '.join(TASKS)}")
-    return cast("Task", import_module(TASKS[name]).TASK)
 
 
 def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
