@@ -39,7 +39,7 @@ IMAGE = "mlserver-sklearn:e2e"
 
 
 @pytest.fixture
-def image() -> str:
+def image() -> Iterator[str]:
     """Build the image of an unmodified MLServer with its class for scikit-learn, and load it.
 
     The platform's image has MLServer and scikit-learn already.
@@ -49,7 +49,8 @@ def image() -> str:
     assert found
     run("docker", "build", "--tag", IMAGE, "-", stdin=DOCKERFILE.format(version=found[1]))
     run("kind", "load", "docker-image", "--name", CLUSTER, IMAGE)
-    return IMAGE
+    yield IMAGE
+    run("docker", "image", "rm", IMAGE)
 
 
 def run(*argv: str, stdin: str | None = None) -> None:
