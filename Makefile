@@ -131,7 +131,8 @@ types: install ## mypy --strict
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
 # A separate folder for each run: in pytest's shared default, each starting pytest removes the permissions
-# that the PostgreSQL of another run needs. In /tmp, because a socket's path may have 107 characters.
+# that the PostgreSQL of another run needs. In /tmp, because a socket's path may have 107 characters. It has gigabytes of databases
+# and artifacts, and stays only after a failure.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 # Tests are spread over worker processes, because much of their time is waiting; conftest.py groups them. The budget is CPU time
@@ -145,6 +146,7 @@ APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e
 test: install ## the fast tests: those that are not marked as slow; no cluster
 	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(SUITES:%=test-%)
+	@rm -rf $(SCRATCH)
 test-apps:
 	$(call PYTEST,$(VENV),apps,$(WORKERS)) -m "not slow" --budget 400 $(APPS_TESTS)
 test-serving:
@@ -154,6 +156,7 @@ test-serving:
 check: install ## all tests that need no cluster, the local stack included
 	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target check-local $(SUITES:%=check-%)
+	@rm -rf $(SCRATCH)
 check-apps:
 	$(call PYTEST,$(VENV),apps,$(WORKERS)) $(APPS_TESTS)
 check-serving:
