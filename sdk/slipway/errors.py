@@ -22,6 +22,10 @@ class Refused(SlipwayError):
         super().__init__(" ".join(reason.split()))
 
 
+class DifferentOutputs(Refused):
+    """A packaged model has other outputs than the model that was given."""
+
+
 class WrongDigest(SlipwayError):
     """Content does not have the pinned digest."""
 

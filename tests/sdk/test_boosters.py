@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.compose import ColumnTransformer
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -90,6 +91,24 @@ def test_absent_values_of_sparse_columns_are_refused_with_the_remedy() -> None:
     dense = make_pipeline(columns.set_params(sparse_threshold=0), XGBRegressor(**SMALL))
     packaged = package(dense.fit(table, wanted), {"reference": table})
     assert packaged.form is ArtifactFormat.ONNX
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [XGBRegressor(**SMALL, enable_categorical=True), LGBMRegressor(**QUIET)],
+    ids=["xgboost", "lightgbm"],
+)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # of LightGBM
+def test_categories_inside_of_the_trees_are_refused_with_the_remedy(estimator: Any) -> None:
+    table = TABLE[["age", "plan"]]
+    with pytest.raises(Refused, match=r"splits the categories of 'plan' itself.*: encode them in"):
+        package(estimator.fit(table, AMOUNT), {"reference": table})
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["plan"]),
+        remainder="passthrough", sparse_threshold=0,
+    )  # fmt: skip
+    model = make_pipeline(columns, clone(estimator)).fit(table, AMOUNT)
+    assert package(model, {"reference": table}).form is ArtifactFormat.ONNX
 
 
 def test_an_estimator_without_a_converter_is_refused_with_its_name() -> None:

@@ -271,7 +271,7 @@ def _check_kind(fitted: Any, file: str) -> None:
         )
     if isinstance(getattr(fitted, "classes_", None), list):
         raise Refused(
-            f"{file}: the estimator has {len(fitted.classes_)} classification outputs: save "
+            f"{file}: the estimator has {len(fitted.classes_)} classification outputs: fit "
             "one estimator for each"
         )
 

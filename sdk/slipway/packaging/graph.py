@@ -10,6 +10,7 @@ from slipway_contract.signature import Signature
 
 from slipway.errors import NotConvertible
 from slipway.packaging.encoders import check_encoders
+from slipway.packaging.equivalent import equivalent
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.inference import explain, load_onnx
 from slipway.packaging.model import PackagedModel
@@ -31,8 +32,9 @@ def as_graph(
     """
     signature = estimator.signature
     check_encoders(estimator.fitted, signature)
-    exported = export_columns if estimator.selects_columns else export
-    content = exported(estimator.fitted, signature).SerializeToString()
+    other = Estimator(equivalent(estimator.fitted), "the model", signature)
+    exported = export_columns if other.selects_columns else export
+    content = exported(other.fitted, signature).SerializeToString()
     predict_rows = graph_runner(content, signature)
     parity = check_parity(predict_rows, estimator, samples, against)
     return PackagedModel(

@@ -12,15 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 from skl2onnx import update_registered_converter
 from skl2onnx._supported_operators import sklearn_operator_name_map
-from skl2onnx.common._registration import get_converter, register_converter
+from skl2onnx.common._registration import (
+    get_converter,
+    get_shape_calculator,
+    register_converter,
+    register_shape_calculator,
+)
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.shape_calculator import (
     _infer_linear_classifier_output_types,
     calculate_linear_classifier_output_shapes,
 )
+from skl2onnx.operator_converters.common import concatenate_variables
 from sklearn.base import is_classifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 _OPTIONS = {
@@ -72,7 +79,7 @@ def register_own_converters(estimator: Any) -> None:
 def _decision_threshold(scope: Any, operator: Any, container: Any) -> None:
     """Build the inner classifier's probabilities, and the label by the threshold.
 
-    skl2onnx has a converter for the tuned threshold only, which drops the threshold.
+    skl2onnx has no converter for it.
     """
     decided = operator.raw_operator
     if decided.response_method == "decision_function" or not hasattr(decided, "predict_proba"):
@@ -90,36 +97,22 @@ def _decision_threshold(scope: Any, operator: Any, container: Any) -> None:
     )
     inner.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     probabilities = inner.outputs[1].full_name
-    pos_label = _pos_label(decided)
-    positive = 1 if pos_label is None else int(np.flatnonzero(classes == pos_label)[0])
+    positive = 1
+    if decided.pos_label is not None:
+        positive = int(np.flatnonzero(classes == decided.pos_label)[0])
+    threshold = 0.5 if decided.threshold == "auto" else float(decided.threshold)
     builder = _GraphBuilder(scope, container)
     score = builder("Gather", probabilities, np.asarray(positive, dtype=np.int64), axis=1)
-    reached = builder("Not", builder("Less", score, np.asarray(_threshold(decided), np.float32)))
+    reached = builder("Not", builder("Less", score, np.asarray(threshold, np.float32)))
     labels = classes[[1 - positive, positive]].astype(object if texts else np.int64)
     label = builder("Gather", labels, builder("Cast", reached, to=7))
     _name_outputs(scope, operator, container, label, probabilities)
 
 
-def _threshold(decided: Any) -> float:
-    if isinstance(decided, TunedThresholdClassifierCV):
-        return float(decided.best_threshold_)
-    return 0.5 if decided.threshold == "auto" else float(decided.threshold)
-
-
-def _pos_label(decided: Any) -> Any:
-    if isinstance(decided, TunedThresholdClassifierCV):
-        return decided._curve_scorer._get_pos_label()  # predict reads it there
-    return decided.pos_label
-
-
-for _decided, _alias in (
-    (FixedThresholdClassifier, "SlipwayFixedThreshold"),
-    (TunedThresholdClassifierCV, "SlipwayTunedThreshold"),
-):
-    update_registered_converter(
-        _decided, _alias, _infer_linear_classifier_output_types, _decision_threshold,
-        overwrite=True, options=_OPTIONS,
-    )  # fmt: skip
+update_registered_converter(
+    FixedThresholdClassifier, "SlipwayFixedThreshold", _infer_linear_classifier_output_types,
+    _decision_threshold, overwrite=True, options=_OPTIONS,
+)  # fmt: skip
 
 
 def _shape(operator: Any) -> None:
@@ -158,6 +151,13 @@ def _name_outputs(scope: Any, operator: Any, container: Any, *results: str) -> N
         )
 
 
+def converting(convert: Any, other: Any, scope: Any, operator: Any, container: Any) -> None:
+    """Call a converter for another estimator than that of the operator."""
+    fitted, operator.raw_operator = operator.raw_operator, other
+    convert(scope, operator, container)
+    operator.raw_operator = fitted
+
+
 def _with_missing_texts(kind: type, prepare: Callable[[Any], Any]) -> None:
     """Let the converter of ``kind`` accept texts of which the empty one is missing.
 
@@ -168,12 +168,7 @@ def _with_missing_texts(kind: type, prepare: Callable[[Any], Any]) -> None:
 
     def converted(scope: Any, operator: Any, container: Any) -> None:
         if isinstance(operator.inputs[0].type, StringTensorType):
-            fitted, operator.raw_operator = (
-                operator.raw_operator,
-                prepare(copy(operator.raw_operator)),
-            )
-            convert(scope, operator, container)
-            operator.raw_operator = fitted
+            converting(convert, prepare(copy(operator.raw_operator)), scope, operator, container)
         else:
             convert(scope, operator, container)
 
@@ -204,3 +199,53 @@ for _kind, _prepare in (
     (SimpleImputer, _imputer), (OneHotEncoder, _encoder), (OrdinalEncoder, _encoder),
 ):  # fmt: skip
     _with_missing_texts(_kind, _prepare)
+
+
+def _with_indicator(kind: type) -> None:
+    """Let the converter of the imputer append which numbers were missing."""
+    known = sklearn_operator_name_map[kind]
+    convert, shape = get_converter(known), get_shape_calculator(known)
+
+    def shaped(operator: Any) -> None:
+        shape(operator)
+        if operator.raw_operator.add_indicator:
+            operator.outputs[0].type.shape[1] += len(operator.raw_operator.indicator_.features_)
+
+    def converted(scope: Any, operator: Any, container: Any) -> None:
+        fitted = operator.raw_operator
+        if not fitted.add_indicator or isinstance(operator.inputs[0].type, StringTensorType):
+            convert(scope, operator, container)
+            return
+        without = copy(fitted)
+        without.add_indicator = False
+        inner = scope.declare_local_operator(known, without)
+        inner.inputs = operator.inputs
+        inner.outputs.append(
+            scope.declare_local_variable("imputed", type(operator.outputs[0].type)())
+        )
+        given = concatenate_variables(scope, operator.inputs, container)
+        builder = _GraphBuilder(scope, container)
+        columns = builder("Gather", given, np.asarray(fitted.indicator_.features_), axis=1)
+        missing = builder("Cast", builder("IsNaN", columns), to=1)
+        both = builder("Concat", inner.outputs[0].full_name, missing, axis=1)
+        _name_outputs(scope, operator, container, both)
+
+    register_converter(known, converted, overwrite=True, options=convert.get_allowed_options())
+    register_shape_calculator(known, shaped, overwrite=True)
+
+
+def _votes(kind: type) -> None:
+    """Let the converter of votes accept ``flatten_transform``, which predictions do not use."""
+    known = sklearn_operator_name_map[kind]
+    convert = get_converter(known)
+
+    def converted(scope: Any, operator: Any, container: Any) -> None:
+        votes = copy(operator.raw_operator)
+        votes.flatten_transform = False
+        converting(convert, votes, scope, operator, container)
+
+    register_converter(known, converted, overwrite=True, options=convert.get_allowed_options())
+
+
+_with_indicator(SimpleImputer)
+_votes(VotingClassifier)

@@ -28,7 +28,8 @@ from slipway_contract.v2 import Datatype, element_count
 
 from slipway.errors import NotConvertible, Refused
 from slipway.packaging.boosters import ML_OPSET, libraries_of, register_converters
-from slipway.packaging.onnx_export import register_own_converters
+from slipway.packaging.category_splits import with_comparisons
+from slipway.packaging.onnx_export import converting, register_own_converters
 
 Graph = ModelProto
 
@@ -62,17 +63,18 @@ def _python(value: Any) -> Any:
     return [int(each) if isinstance(each, bool) else each for each in numbers]
 
 
-def _takes_plain_numbers(alias: str) -> None:
+def _convert_histogram_trees(alias: str) -> None:
     known = get_converter(alias)
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        known(scope, operator, _Plain(container))
+        trees = with_comparisons(operator.raw_operator)
+        converting(known, trees, scope, operator, _Plain(container))
 
     register_converter(alias, convert, overwrite=True, options=known.get_allowed_options())
 
 
 for _kind in ("Classifier", "Regressor"):
-    _takes_plain_numbers(f"SklearnHistGradientBoosting{_kind}")
+    _convert_histogram_trees(f"SklearnHistGradientBoosting{_kind}")
 
 
 def export(estimator: Any, signature: Signature) -> Graph:

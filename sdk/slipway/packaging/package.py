@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway.errors import NotConvertible, Refused, WrongParameter
+from slipway.errors import DifferentOutputs, NotConvertible, Refused, WrongParameter
 from slipway.packaging.boosters import REMEDY, libraries_of
 from slipway.packaging.encoders import with_fitted_values
 from slipway.packaging.estimator import Estimator
@@ -54,7 +54,34 @@ def package(
         )
     names = [str(name) for name in getattr(fitted, "feature_names_in_", ())]
     frames = {field: fitted_columns(names, frame, field) for field, frame in frames.items()}
-    inputs = signature.inputs if signature else with_fitted_values(fitted, infer_inputs(frames))
+    _check_categories(fitted, next(iter(frames.values())))
+    if signature:
+        return _compared(fitted, frames, signature.inputs, signature)
+    inputs = with_fitted_values(fitted, infer_inputs(frames))
+    try:
+        return _compared(fitted, frames, inputs, None)
+    except DifferentOutputs as error:
+        precise = tuple(map(_precise, inputs))
+        if precise == inputs:
+            raise
+        logger.info("numbers of the signature are FP64: as FP32, %s", error)
+        return _compared(fitted, frames, precise, None)
+
+
+def _precise(column: Column) -> Column:
+    """Return the column with the precision of a data frame: trees compare numbers exactly."""
+    if column.datatype is Datatype.FP32:
+        return column.model_copy(update={"datatype": Datatype.FP64})
+    return column
+
+
+def _compared(
+    fitted: Any,
+    frames: Mapping[str, pd.DataFrame],
+    inputs: tuple[Column, ...],
+    signature: Signature | None,
+) -> PackagedModel:
+    """Return the package with these inputs, after the comparison on all rows."""
     rows = {field: frame_rows(frame, inputs) for field, frame in frames.items()}
     estimator = Estimator(
         fitted, type(fitted).__name__, signature, rows=(inputs, next(iter(rows.values())))
@@ -82,6 +109,20 @@ def _packaged(estimator: Estimator, samples: list[Sample], frame: pd.DataFrame) 
             raise Refused(f"the model has no equivalent ONNX graph: {error}; {REMEDY}") from error
         logger.warning("packaged as skops, because it has no equivalent ONNX graph: %s", error)
         return as_skops(estimator, samples, str(error))
+
+
+def _check_categories(fitted: Any, frame: pd.DataFrame) -> None:
+    """Raise Refused when boosted trees of a library themselves split categories of the frame."""
+    if type(fitted).__module__.partition(".")[0] not in libraries_of(fitted):
+        return
+    for name, kind in frame.dtypes.items():
+        if isinstance(kind, pd.CategoricalDtype):
+            raise Refused(
+                f"{type(fitted).__name__} splits the categories of {name!r} itself, and the "
+                "converter to ONNX has no such splits: encode them in a pipeline, by "
+                "make_column_transformer((OneHotEncoder(handle_unknown='ignore'), "
+                f"[{name!r}]), remainder='passthrough', sparse_threshold=0), and fit again"
+            )
 
 
 def _probes(estimator: Estimator, frame: pd.DataFrame) -> Iterator[Sample]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.errors import Refused
+from slipway.errors import DifferentOutputs
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -51,7 +51,7 @@ class Parity:
 def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
     """Compare outputs [rows, *shape] by name.
 
-    Raises Refused with the first output that differs by more than ``tolerance``.
+    Raises DifferentOutputs with the first output that differs by more than ``tolerance``.
     """
     differences = {}
     for name, target in expected.items():
@@ -60,7 +60,7 @@ def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> 
         worst = apart.reshape(len(target), -1).max(axis=1)
         if not (worst <= most).all():
             row = int(np.argmax(~(worst <= most)))
-            raise Refused(
+            raise DifferentOutputs(
                 f"parity is broken: output {name!r} of row {row} is {_short(found[row])}; "
                 f"{against} has {_short(target[row])} "
                 f"({int((~(worst <= most)).sum())} of {len(target)} rows differ by more than "

@@ -13,13 +13,17 @@ from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
 from slipway_contract.signature import Signature
 
 from slipway.errors import Refused
+from slipway.packaging.equivalent import equivalent
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.graph import Sample, check_parity
 from slipway.packaging.model import PackagedModel
 
 logger = logging.getLogger(__name__)
 
-_REMEDY = "use transformers of scikit-learn in its place, or export the model to ONNX and log that"
+_REMEDY = (
+    "use another transformer of scikit-learn in its place, or export the model to ONNX and log "
+    "that file"
+)
 
 
 def as_skops(estimator: Estimator, samples: Sequence[Sample], reason: str) -> PackagedModel:
@@ -29,7 +33,7 @@ def as_skops(estimator: Estimator, samples: Sequence[Sample], reason: str) -> Pa
     """
     prefix = f"the model has no equivalent ONNX graph ({reason}), and as skops it is refused: "
     try:
-        content = skops.io.dumps(estimator.fitted)
+        content = skops.io.dumps(equivalent(estimator.fitted))
         unknown = set(skops.io.get_untrusted_types(data=content)) - set(SKOPS_TRUSTED)
     except Exception as error:  # skops raises many types for objects that it cannot store
         raise Refused(f"{prefix}{type(error).__name__}: {str(error)[:300]}; {_REMEDY}") from error
