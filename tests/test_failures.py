@@ -20,8 +20,10 @@ OTHER_PROGRAMS = ("helm", "kserve", "mlflow", "postgresql")
 """Other programs, whose messages a page may quote in a separate block; these are not compared."""
 REASONED = ("Readiness", "Diagnosis", "RegistryError", "ModelEvent", "degraded")
 """Calls of the controller with a reason and a message."""
-NO_FAILURE = {"Creating", "ReplacingPods", "Serving", "SmokePrediction", "TrafficMoved"}
-"""Reasons of every rollout."""
+NO_FAILURE = {"Creating", "ReplacingPods", "Serving", "SmokePrediction", "TrafficMoved"} | {
+    "RollingBack", "RolledBack", "RollbackEnded", "RollbackRemoved",
+}  # fmt: skip
+"""Reasons of every rollout and rollback."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:

@@ -38,6 +38,7 @@ def crd() -> dict[str, Any]:
             "type": "string",
             "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
         },
+        {"name": "Rollback", "type": "string", "jsonPath": ".status.rollback.state"},
         {"name": "Owner", "type": "string", "jsonPath": ".spec.owner"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
         {

@@ -14,7 +14,10 @@ PURPOSE = "slipway.dev/purpose"
 """
 
 SUBMITTED_BY = "slipway.dev/submitted-by"
-"""Annotation: the submitter of a Job, ``user:ada`` or ``client:nightly``."""
+"""Annotation: the submitter of a Job, ``user:ada``, ``client:nightly`` or CONTROLLER."""
+
+CONTROLLER = "controller"
+"""Submitter of the Jobs of rollbacks; the audit entry of the Model's change has the person."""
 
 SUBMITTED = "slipway.dev/submitted"
 """Annotation: time of the submission to the microsecond; RFC 3339, UTC."""

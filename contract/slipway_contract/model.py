@@ -188,6 +188,54 @@ class Gate(Resource):
     )
 
 
+VersionNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+MAX_REPLACED = 20
+
+
+class Rollback(Resource):
+    """A version that serves while the alias points to another one."""
+
+    version: VersionNumber = Field(description="version that serves, usually a former one")
+    instead_of: list[VersionNumber] = Field(
+        min_length=1,
+        max_length=MAX_REPLACED,
+        description=(
+            "versions of the alias that it replaces; the rollback ends when the alias points to "
+            "another one"
+        ),
+    )
+    reason: str = Field(
+        min_length=1,
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
+        description="why, on one line; it is recorded with the version",
+    )
+    requested_at: datetime | None = Field(
+        default=None, description="time of the request; it makes a repeated rollback a new one"
+    )
+
+    @model_validator(mode="after")
+    def _replaces_others(self) -> Self:
+        if self.version in self.instead_of:
+            raise ValueError(f"version {self.version} is in insteadOf; name another version")
+        return self
+
+    def is_same(self, other: "Rollback | None") -> bool:
+        """Return whether both are the same request; a status has more fields."""
+        return other is not None and all(
+            getattr(self, name) == getattr(other, name) for name in Rollback.model_fields
+        )
+
+    def in_effect(self, status: "ModelStatus", alias_version: str | None) -> bool:
+        """Return whether the version serves in place of that of the alias.
+
+        A rollback is final once the alias has moved: a version that is promoted again serves.
+        """
+        known = status.rollback
+        is_final = known is not None and self.is_same(known) and known.is_final
+        return alias_version in self.instead_of and not is_final
+
+
 class Batching(Resource):
     """Predicts concurrent requests together: more requests per second, each a little later."""
 
@@ -257,6 +305,9 @@ class ModelSpec(RoutedSpec):
     rollout: Rollout = Field(
         default_factory=Rollout, description="steps and times of the change to a new version"
     )
+    rollback: Rollback | None = Field(
+        default=None, description="version that serves in place of the one of the alias"
+    )
 
     @property
     def formats(self) -> frozenset[ArtifactFormat]:
@@ -320,6 +371,31 @@ class TrafficTarget(Resource):
     since: datetime = Field(description="when this role and share began")
 
 
+class RollbackState(OpenEnum):
+    """State of a rollback."""
+
+    PENDING = "Pending"
+    SERVING = "Serving"
+    ENDED = "Ended"
+    FAILED = "Failed"
+
+
+class RollbackStatus(Rollback):
+    """The rollback of the spec, as far as it has come."""
+
+    state: RollbackState = Field(
+        description=(
+            "Pending: its version is not live yet; Serving: it is; Ended: the alias points to "
+            "another version; Failed: the registry has no such version. Ended and Failed are final"
+        )
+    )
+    message: str = Field(default="", description="state and next step, as a sentence")
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in (RollbackState.ENDED, RollbackState.FAILED)
+
+
 class ModelStatus(Resource):
     """Observed state; only the controller writes it."""
 
@@ -335,6 +411,10 @@ class ModelStatus(Resource):
             "versions that have predictors, and their shares; the gateway routes by this list alone"
         ),
     )
+    alias_version: str | None = Field(
+        default=None, description="version to which the alias pointed when the registry was read"
+    )
+    rollback: RollbackStatus | None = None
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((c for c in self.conditions if c.type is kind), None)

@@ -42,4 +42,14 @@ class Adopt:
     version: str
 
 
-Action = Apply | Delete | Smoke | Adopt
+@dataclass(frozen=True)
+class MoveAlias:
+    """Start the Job that moves the alias to the version of a rollback."""
+
+    job: str
+    args: tuple[str, ...]
+    request: str
+    """The promotion as JSON, as the API lists it."""
+
+
+Action = Apply | Delete | Smoke | Adopt | MoveAlias

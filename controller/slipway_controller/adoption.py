@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from slipway_cluster import CRON_JOB, JOB, Cluster, ClusterError, NotFound
+from slipway_cluster import CRON_JOB, JOB, Cluster, ClusterError, Manifest, NotFound
 from slipway_contract.model import Model
 
 from slipway_controller.registry import Unpinned
@@ -43,11 +43,17 @@ def adoption_of(cluster: Cluster, model: Model, wanted: Unpinned) -> Adoption:
         job = cluster.get(JOB, name)
     except NotFound:
         return _not_started(cluster)
+    failure = failure_of(cluster, job)
+    return Adoption("running") if failure is None else Adoption("failed", failure)
+
+
+def failure_of(cluster: Cluster, job: Manifest) -> str | None:
+    """Return why a Job has failed, possibly an empty text; None when it has not."""
     conditions = job.get("status", {}).get("conditions", [])
     failed = [c for c in conditions if c["type"] == "Failed" and c["status"] == "True"]
     if not failed:
-        return Adoption("running")
-    return Adoption("failed", _reason(cluster, name) or failed[0].get("message", ""))
+        return None
+    return _reason(cluster, job["metadata"]["name"]) or str(failed[0].get("message", ""))
 
 
 def _not_started(cluster: Cluster) -> Adoption:

@@ -23,7 +23,7 @@ from slipway_cluster import (
 from slipway_contract import labels
 from slipway_contract.model import Model, ModelStatus, training_name
 
-from slipway_controller.action import Action, Adopt, Apply, Delete, Smoke
+from slipway_controller.action import Action, Adopt, Apply, Delete, MoveAlias, Smoke
 from slipway_controller.adoption import TEMPLATE, adoption_of
 from slipway_controller.conditions import degraded
 from slipway_controller.diagnosis import Diagnosis, diagnosis_of, stage_of
@@ -31,6 +31,8 @@ from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import PASSED, Service, observed, replacement_of
 from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
+from slipway_controller.rollback import TEMPLATE as PROMOTION_TEMPLATE
+from slipway_controller.rollback import active, observed_alias
 from slipway_controller.smoke import predict_example
 from slipway_controller.training import TEMPLATE as TRAINING_TEMPLATE
 from slipway_controller.training import ObservedTraining
@@ -79,7 +81,8 @@ class Controller:
             model = Model.model_validate(manifest)
         except ValidationError as error:
             return self._reject(manifest, error)
-        wanted = self._wanted(model)
+        wanted, alias_version = self._wanted(model)
+        alias = observed_alias(self._cluster, model, alias_version)
         adoption = (
             adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
         )
@@ -88,7 +91,7 @@ class Controller:
 
         def planned(training: ObservedTraining) -> ReconcilePlan:
             now = self._now()
-            return reconcile(model, wanted, services, now, autoscalers, adoption, training)
+            return reconcile(model, wanted, services, now, autoscalers, adoption, training, alias)
 
         plan = planned(training)
         if refused := self._execute_training(model, plan):
@@ -97,19 +100,53 @@ class Controller:
         self._report(manifest, model.status, plan.status, plan.events)
         return None if plan.over else plan.status
 
-    def _wanted(self, model: Model) -> RegisteredVersion | RegistryError:
+    def _wanted(self, model: Model) -> tuple[RegisteredVersion | RegistryError, str | None]:
+        """Return the version that is to serve, and that of the alias."""
+        version: str | None = None
+        found: RegisteredVersion | RegistryError
         try:
             found = self._registry.by_alias(model.spec.registered_model, model.spec.alias)
+            version = found.version
+        except Unpinned as error:
+            found, version = error, error.version
         except RegistryError as error:
-            return error
+            found = error
+            if error.reason == "RegistryUnreachable":
+                version = model.status.alias_version
+        rollback = active(model, version)
+        if rollback:
+            found = self._former(model, rollback.version)
         serving = {target.version for target in model.status.traffic}
-        if found.promoted or not model.spec.gate.required or found.version in serving:
-            return found
-        return RegistryError(
-            "PromotionMissing",
-            f"the alias {model.spec.alias} was moved to version {found.version} without a "
-            "promotion, which spec.gate.required demands; promote the version",
+        if (
+            isinstance(found, RegistryError)
+            or found.promoted
+            or not model.spec.gate.required
+            or found.version in serving
+        ):
+            return found, version
+        message = (
+            f"version {found.version} of spec.rollback was never promoted, which "
+            "spec.gate.required demands; promote the version"
+            if rollback
+            else f"the alias {model.spec.alias} was moved to version {found.version} without a "
+            "promotion, which spec.gate.required demands; promote the version"
         )
+        return RegistryError("PromotionMissing", message), version
+
+    def _former(self, model: Model, version: str) -> RegisteredVersion | RegistryError:
+        """Return the version of a rollback.
+
+        A version that is kept has its digest in the status, so that a rollback does not need the
+        registry.
+        """
+        name = model.spec.registered_model
+        try:
+            return self._registry.by_number(name, version, model.spec.alias)
+        except RegistryError as error:
+            kept = next((t for t in model.status.traffic if t.version == version), None)
+            if kept and error.reason == "RegistryUnreachable":
+                return RegisteredVersion(name, version, kept.digest, kept.run_id)
+            return error
 
     def _services(self, model: Model) -> list[Service]:
         found = self._cluster.list(INFERENCE_SERVICE, {labels.MODEL: model.name})
@@ -240,6 +277,29 @@ class Controller:
                 logger.info("%s: starting Job %s", model.name, job)
                 with suppress(Conflict):  # the Job exists already
                     self._cluster.create_job(TEMPLATE, name=job, args=[registered_model, version])
+            case MoveAlias():
+                self._move_alias(model, action)
+
+    def _move_alias(self, model: Model, move: MoveAlias) -> None:
+        """Start the Job; the traffic does not depend on it, so a failure is only logged."""
+        logger.info("%s: starting Job %s", model.name, move.job)
+        try:
+            self._cluster.create_job(
+                PROMOTION_TEMPLATE,
+                name=move.job,
+                args=move.args,
+                env={"SLIPWAY_ACTOR": labels.CONTROLLER},
+                labels={labels.PURPOSE: "promotion", labels.MODEL: model.name},
+                annotations={
+                    labels.SUBMITTED_BY: labels.CONTROLLER,
+                    labels.SUBMITTED: self._now().isoformat(),
+                    labels.REQUEST: move.request,
+                },
+            )
+        except Conflict:
+            pass  # the Job exists already
+        except ClusterError as error:
+            logger.warning("%s: Job %s was not created: %s", model.name, move.job, error)
 
     def _smoke_predict(self, model: Model, service: Service, digest: str) -> None:
         tried, outcome = self._smoke.get(service.name, (0.0, None))

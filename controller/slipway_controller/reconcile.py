@@ -16,6 +16,14 @@ from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import Service, changes, desired, terminating
 from slipway_controller.readiness import assess_readiness
 from slipway_controller.registry import RegisteredVersion, RegistryError
+from slipway_controller.rollback import (
+    ObservedAlias,
+    active,
+    events_of,
+    plan_move,
+    problem_of,
+    status_of,
+)
 from slipway_controller.traffic import (
     advance,
     expire,
@@ -48,13 +56,16 @@ def reconcile(
     autoscalers: Sequence[Manifest] = (),
     adoption: Adoption | None = None,
     training: ObservedTraining | None = None,
+    alias: ObservedAlias | None = None,
 ) -> ReconcilePlan:
     """Compare the desired with the observed state and return the plan.
 
     ``services`` and ``autoscalers`` are all those of the model; ``adoption`` is the state of an
-    unpinned version's adoption; ``training`` has the CronJobs of its training.
+    unpinned version's adoption; ``training`` has the CronJobs of its training. ``wanted`` is the
+    version of the alias, or that of an active rollback.
     """
     training = training or ObservedTraining()
+    alias = alias or ObservedAlias()
     if model.metadata.deletion_timestamp:
         return finalize(model, services, autoscalers, now, training)
     by_version = {service.version: service for service in services}
@@ -63,7 +74,8 @@ def reconcile(
     traffic = fail_over(traffic, by_version, now)
     if isinstance(wanted, RegisteredVersion):
         if readiness.passed:
-            traffic = advance(model, traffic, wanted, by_version[wanted.version], now)
+            steps = () if active(model, alias.version) else model.spec.rollout.steps
+            traffic = advance(model, traffic, wanted, by_version[wanted.version], now, steps)
         else:
             traffic = without_broken(traffic, wanted.version, by_version)
     traffic = expire(model, traffic, now)
@@ -71,17 +83,26 @@ def reconcile(
     actions: list[Action] = [*ensured(model, pins, services, autoscalers), *readiness.actions]
     if isinstance(wanted, RegisteredVersion):
         actions += removals(pins, services, autoscalers)
+    actions += plan_move(model, alias)
     trained = plan_training(model, training)
+    rollback = status_of(model, alias, wanted, traffic)
+    problem = problem_of(rollback, alias) or trained.problem
     status = ModelStatus(
         observed_generation=model.metadata.generation,
         traffic=traffic,
-        conditions=conditions(model.status, traffic, readiness, by_version, now, trained.problem),
+        conditions=conditions(model.status, traffic, readiness, by_version, now, problem),
+        alias_version=alias.version,
+        rollback=rollback,
     )
     done = [*actions, *trained.actions]
     return ReconcilePlan(
         tuple(actions),
         status,
-        (*events(model.status, status, done, by_version), *_ungated(model, status, wanted)),
+        (
+            *events(model.status, status, done, by_version),
+            *events_of(model.status.rollback, rollback),
+            *([] if active(model, alias.version) else _ungated(model, status, wanted)),
+        ),
         training=trained.actions,
     )
 

@@ -1,4 +1,4 @@
-"""Client of the MLflow registry: the version of an alias, and its tags.
+"""Client of the MLflow registry: versions by alias or number, and their tags.
 
 It sends two kinds of requests to MLflow's REST API with httpx: the mlflow package would add 150 MiB
 to a process that runs beside every cluster's other controllers.
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import httpx
 from slipway_contract.mlflow_api import API, model_version
 from slipway_contract.registry import Tag
+
+ROLLBACK_FAILED = "RollbackFailed"
+"""Reason of a version by number that does not exist; only rollbacks name versions."""
 
 
 class RegistryError(Exception):
@@ -55,20 +58,43 @@ class Registry:
 
         Raises RegistryError; Unpinned when the version has no digest.
         """
-        response = self._get("registered-models/alias", {"name": name, "alias": alias})
+        missing = RegistryError(
+            "AliasNotFound",
+            f"the registry has no name {name}, alias {alias}: train and promote a version",
+        )
+        query = {"name": name, "alias": alias}
+        return self._version("registered-models/alias", query, alias, missing)
+
+    def by_number(self, name: str, version: str, alias: str) -> RegisteredVersion:
+        """Return a version; it was promoted if a promotion has moved the alias to it.
+
+        Raises RegistryError; Unpinned when the version has no digest.
+        """
+        missing = RegistryError(
+            ROLLBACK_FAILED,
+            f"the registry has no name {name}, version {version}: name a version that exists",
+        )
+        query = {"name": name, "version": version}
+        return self._version("model-versions/get", query, alias, missing)
+
+    def _version(
+        self, path: str, query: dict[str, str], alias: str, missing: RegistryError
+    ) -> RegisteredVersion:
+        response = self._get(path, query, missing)
         try:
             found = model_version(response.json())
         except ValueError as error:
             raise RegistryError(
                 "RegistryUnreachable", f"MLflow returned no version: {error}"
             ) from error
-        digest = found.tag(Tag.DIGEST) or ""
+        name, digest = query["name"], found.tag(Tag.DIGEST) or ""
         if not digest.startswith("sha256:"):
             raise Unpinned(name, found.version)
         promoted = found.is_promoted(alias)
         return RegisteredVersion(name, found.version, digest, found.run_id or None, promoted)
 
-    def _get(self, path: str, query: dict[str, str]) -> httpx.Response:
+    def _get(self, path: str, query: dict[str, str], missing: RegistryError) -> httpx.Response:
+        """Return the response; raise ``missing`` when the object does not exist."""
         try:
             response = self._client.get(f"{API}/{path}", params=query)
         except httpx.TransportError as error:
@@ -79,10 +105,7 @@ class Registry:
             response.status_code == httpx.codes.NOT_FOUND
             or b"INVALID_PARAMETER_VALUE" in response.content
         ):
-            wanted = ", ".join(f"{key} {value}" for key, value in query.items())
-            raise RegistryError(
-                "AliasNotFound", f"the registry has no {wanted}: train and promote a version"
-            )
+            raise missing
         if response.status_code == httpx.codes.FORBIDDEN:
             # MLflow returns 403, too, when a registered model that the account may read is missing.
             raise RegistryError(

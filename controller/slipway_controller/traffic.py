@@ -4,7 +4,7 @@ Traffic never moves to a version without a passed smoke prediction, and never mo
 version to one that is not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from slipway_contract.model import Model, TrafficRole, TrafficTarget
@@ -26,17 +26,18 @@ def advance(
     wanted: RegisteredVersion,
     service: Service,
     now: datetime,
+    steps: Sequence[int],
 ) -> list[TrafficTarget]:
     """Give the wanted version its next share of the traffic.
 
-    The share follows the rollout's steps while another version is live; otherwise it is 100 %.
+    The share follows the steps while another version is live; otherwise it is 100 %.
     """
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     others = [t for t in traffic if t.version != wanted.version]
     if live and live.version == wanted.version:
         return [live.model_copy(update={"percent": 100}), *(retired(t, now) for t in others)]
     own = next((t for t in traffic if t.version == wanted.version), None)
-    share, since = next_share(model, live, own, now)
+    share, since = next_share(model, live, own, now, steps)
     target = TrafficTarget(
         version=wanted.version,
         role=TrafficRole.LIVE if share == 100 else TrafficRole.CANARY,
@@ -58,13 +59,16 @@ def advance(
 
 
 def next_share(
-    model: Model, live: TrafficTarget | None, own: TrafficTarget | None, now: datetime
+    model: Model,
+    live: TrafficTarget | None,
+    own: TrafficTarget | None,
+    now: datetime,
+    steps: Sequence[int],
 ) -> tuple[int, datetime]:
     """Return the percentage of the wanted version and the time since which it has it.
 
     A rollback to a kept version is immediate.
     """
-    steps = model.spec.rollout.steps
     if live is None or not steps or (own and own.role is TrafficRole.PREVIOUS):
         return 100, now
     if own is None or own.role is not TrafficRole.CANARY:

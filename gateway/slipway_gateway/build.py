@@ -360,6 +360,7 @@ def control_routes(
     from slipway_gateway.control.exports import Exports
     from slipway_gateway.control.labels import Labels
     from slipway_gateway.control.models import Models
+    from slipway_gateway.control.rollbacks import Rollbacks
     from slipway_gateway.control.tasks import Tasks
     from slipway_gateway.control.usage import Usage
     from slipway_gateway.control.webhooks import Webhooks
@@ -382,6 +383,7 @@ def control_routes(
         *people_routes(base, access),
         *Administration(policies, grants, Audit(database)).routers(),
         Usage(access.ledger, events.shipper).router(),
+        Rollbacks(base.cluster, data.routes, Audit(database)).router(),
         *job_routes(base, data, access, exports),
         Tasks(base.tasks).router(),
         Webhooks(Deliveries(database), outbound).router(),

@@ -29,6 +29,9 @@ HEART: dict[str, Any] = {
 }
 
 
+ROLLBACK: dict[str, Any] = {"version": "1", "insteadOf": ["2"], "reason": "wrong scores"}
+
+
 def with_spec(**spec: Any) -> dict[str, Any]:
     return {**HEART, "spec": {**HEART["spec"], **spec}}
 
@@ -174,7 +177,7 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
     for node in nodes(schema):
         assert not {"$ref", "$defs", "anyOf", "title", "const", "patternProperties"} & node.keys()
     spec = schema["properties"]["spec"]["properties"]
-    complete = Model.model_validate(with_spec(predictor={}))
+    complete = Model.model_validate(with_spec(predictor={}, rollback=ROLLBACK))
     assert spec.keys() == complete.manifest()["spec"].keys()
     limits = spec["predictor"]["properties"]["resources"]["properties"]["limits"]
     assert limits["additionalProperties"]["x-kubernetes-int-or-string"]

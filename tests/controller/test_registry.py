@@ -1,6 +1,8 @@
 """The registry's client: what a response of MLflow means to a Model."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -14,11 +16,17 @@ DIGEST = "sha256:" + "ab" * 32
 
 
 def by_alias(status: int, content: bytes) -> RegisteredVersion:
+    with registry(status, content) as found:
+        return found.by_alias("heart", "champion")
+
+
+@contextmanager
+def registry(status: int, content: bytes) -> Iterator[Registry]:
     with (
         http_server(lambda *_: (status, content)) as url,
         httpx.Client(base_url=url, timeout=SECONDS) as client,
     ):
-        return Registry(client).by_alias("heart", "champion")
+        yield Registry(client)
 
 
 def version(**fields: object) -> bytes:
@@ -72,3 +80,12 @@ def test_a_response_without_a_version_has_a_reason(
     with pytest.raises(RegistryError, match=message) as caught:
         by_alias(status, content)
     assert caught.value.reason == reason
+
+
+def test_a_version_that_does_not_exist_is_reported_by_its_number() -> None:
+    with (
+        registry(404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}') as found,
+        pytest.raises(RegistryError, match="no name heart, version 7: name a version") as caught,
+    ):
+        found.by_number("heart", "7", "champion")
+    assert caught.value.reason == "RollbackFailed"

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 from slipway_cluster import INFERENCE_SERVICE
-from slipway_contract.model import ConditionType
+from slipway_contract.model import ConditionType, RollbackState, RollbackStatus
 
 from tests.local.conftest import LocalStack
 from tests.support.load import Load
@@ -34,6 +34,40 @@ def test_promotion_and_rollback_under_load_fail_no_request_and_receipts_show_the
     assert load.errors == []
     switched = load.answered[load.versions.index(second)]
     assert user.get(f"/v1/predictions/{switched}").json()["version"] == second
+
+
+def test_a_rollback_of_the_model_changes_the_answers_and_then_the_alias(
+    stack: LocalStack, user: httpx.Client
+) -> None:
+    first = stack.live("heart")
+    assert first
+    second = str(stack.job("train-heart", "--set", "seed=8")["version"])
+
+    def serves(version: str) -> bool:
+        answer = user.post("/v2/models/heart/infer", json=v2(PATIENT))
+        return answer.headers["Slipway-Version"] == version
+
+    def rollback() -> RollbackStatus | None:
+        return stack.model("heart").status.rollback
+
+    stack.job("promote", "heart", second, "--rollback", "--reason", "test of a rollback")
+    wait_for("the second version", lambda: serves(second))
+    wait_for(
+        "the controller to read the alias",
+        lambda: stack.model("heart").status.alias_version == second,
+    )
+    with stack.client("scientist") as scientist:
+        answer = scientist.post("/v1/models/heart/rollback", json={"reason": "wrong scores"})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["version"], answer.json()["insteadOf"]) == (first, [second])
+    wait_for("the first version", lambda: serves(first))
+    ended = wait_for(
+        "the Job to move the alias", lambda: (found := rollback()) and found.is_final and found
+    )
+    assert ended.state == RollbackState.ENDED, ended
+    assert stack.model("heart").status.alias_version == first
+    assert serves(first)
+    assert not stack.degraded("heart")
 
 
 def test_a_worse_version_is_not_promoted_and_the_job_reports_the_reason(stack: LocalStack) -> None:

@@ -206,6 +206,9 @@ class Declarations:
 
         def declared(old: Manifest | None) -> Manifest:
             _check_conditions(model, old, if_match, if_none_match)
+            if old and "rollback" in old["spec"]:
+                # It belongs to an operation; a file that is applied again must not end it.
+                return {**wanted, "spec": {"rollback": old["spec"]["rollback"]} | wanted["spec"]}
             return wanted
 
         return await self._written(context, model, declared, response)
@@ -242,11 +245,11 @@ class Declarations:
                 async with self._audit.noted(
                     context, "model.delete", f"models/{model}", old["spec"]
                 ):
-                    await _called(partial(self._cluster.delete, MODEL, model, version=version))
+                    await called(partial(self._cluster.delete, MODEL, model, version=version))
             except Changed:
                 continue
             return
-        raise _changes_too_often(model)
+        raise changes_too_often(model)
 
     async def _written(
         self,
@@ -276,14 +279,14 @@ class Declarations:
             action = "model.replace" if old else "model.create"
             try:
                 async with self._audit.noted(context, action, f"models/{name}", new["spec"]):
-                    stored = await _called(partial(write, new))
+                    stored = await called(partial(write, new))
             except (Changed, Missing):
                 continue
             if old is None:
                 response.status_code = 201
                 response.headers["location"] = f"/v1/models/{name}"
             return _described(stored, response)
-        raise _changes_too_often(name)
+        raise changes_too_often(name)
 
     def _check_source(self, context: RequestContext, model: Model) -> None:
         """Raise Forbidden for a registered model that another Model without a grant serves."""
@@ -304,7 +307,7 @@ class Declarations:
         if not re.fullmatch(MODEL_NAME, name):
             return None
         try:
-            return await _called(partial(self._cluster.get, MODEL, name))
+            return await called(partial(self._cluster.get, MODEL, name))
         except Missing:
             return None
 
@@ -414,11 +417,12 @@ def _described(manifest: Manifest, response: Response) -> ModelResource:
     )
 
 
-def _changes_too_often(name: str) -> Conflict:
+def changes_too_often(name: str) -> Conflict:
+    """Return the error of a write that failed in all ATTEMPTS."""
     return Conflict(f"model {name} was changed by others during each of {ATTEMPTS} tries; retry")
 
 
-async def _called(call: Callable[[], T]) -> T:
+async def called(call: Callable[[], T]) -> T:
     """Call the cluster in a thread.
 
     Raises Missing, Changed, InvalidInput with the words of the API server, Unavailable.
