@@ -42,11 +42,14 @@ RUN uv pip install --quiet --python /opt/slipway --prefix /own --no-deps \
 
 FROM tools AS jobs-build
 COPY requirements/jobs.txt requirements/
+# LightGBM needs OpenMP's runtime of the system, which the base lacks; scikit-learn's wheel has it under another name.
 RUN uv pip sync --quiet --python /opt/slipway --require-hashes requirements/jobs.txt && manifests/slim /opt/slipway \
+ && cp /opt/slipway/lib/python3.11/site-packages/scikit_learn.libs/libgomp-*.so.1.0.0 /usr/lib/libgomp.so.1 \
  && /opt/slipway/bin/python manifests/imports \
       mlflow.onnx mlflow.server.fastapi_app mlflow.server.auth mlflow.store.db.utils sklearn.linear_model sklearn.ensemble \
       skl2onnx onnxruntime skops.io model_signing vaderSentiment.vaderSentiment pandas kubernetes.client psycopg \
-      optuna.storages._rdb.models scipy.stats.qmc
+      optuna.storages._rdb.models scipy.stats.qmc xgboost lightgbm \
+      onnxmltools.convert.xgboost.operator_converters.XGBoost onnxmltools.convert.lightgbm.operator_converters.LightGbm
 COPY requirements/dev.txt requirements/
 COPY contract contract
 COPY cluster cluster
@@ -125,6 +128,7 @@ LABEL org.opencontainers.image.title="slipway/controller" \
 
 # The image of the Jobs, and of MLflow's tracking server.
 FROM runtime AS jobs
+COPY --from=jobs-build /usr/lib/libgomp.so.1 /usr/lib/
 COPY --from=jobs-build /opt/slipway /opt/slipway
 COPY --from=jobs-build /own /opt/slipway
 CMD ["python", "-m", "slipway_jobs", "--help"]

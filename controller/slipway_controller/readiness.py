@@ -97,7 +97,7 @@ def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Readiness:
             actions = (Adopt(job, wanted.name, wanted.version),) if adoption.state == "due" else ()
             return Readiness(
                 "Adopting",
-                f"version {wanted.version} was logged by hand; Job {job} pins it",
+                f"version {wanted.version} was logged by hand; Job {job} packages it",
                 actions=actions,
             )
         case "failed":

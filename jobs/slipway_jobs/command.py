@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _evaluate(
         commands.add_parser(
-            "adopt", help="pin a version that was logged with mlflow.onnx.log_model"
+            "adopt", help="package and pin a version that was logged with mlflow.FLAVOR.log_model"
         )
     )
     _register(

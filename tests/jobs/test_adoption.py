@@ -15,12 +15,14 @@ from slipway.errors import NoSuchVersion, Refused
 from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_file import understand
-from slipway.packaging.onnx_graph import Graph, inputs_of
+from slipway.packaging.onnx_graph import Graph, GraphInput, inputs_of
+from slipway.packaging.rows import Arrays, request_of
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import EXAMPLE_FILE, NAME_RULE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.registry.adoption import adopt, example_row
+from slipway_jobs.registry.adoption import adopt
+from slipway_jobs.registry.logged_graph import with_rows
 from slipway_jobs.settings import Settings
 
 FEATURES = np.array([[5.1, 3.5], [4.9, 3.0], [6.2, 2.9], [6.7, 3.1]], np.float32)
@@ -84,6 +86,8 @@ def test_the_logged_example_becomes_the_example_of_the_artifact(
     assert request.inputs[0].data == pytest.approx(FEATURES[1].tolist())
     assert json.loads((folder / "provenance.json").read_text()) == {
         "adoptedBy": "ada",
+        "flavor": "onnx",
+        "parity": None,
         "runId": plain.run_id,
     }
 
@@ -112,7 +116,7 @@ def test_a_pickle_is_not_adopted_and_the_reason_has_the_remedy(
     version = logged(
         tracking, mlflow_url, CLASSIFIER, "pickled", serialization_format="cloudpickle"
     )
-    with pytest.raises(Refused, match=r"logged as sklearn.*mlflow\.onnx\.log_model"):
+    with pytest.raises(Refused, match=r"logged as sklearn in cloudpickle.*serialization_format"):
         adopt(version, settings, tracking)
     assert Tag.DIGEST not in tracking.version("pickled", version.version).tags
 
@@ -130,6 +134,10 @@ def graph(shape: list[Any], kind: int = TensorProto.FLOAT, op: str = "Identity")
     nodes = [helper.make_node(op, ["x"], ["y"])]
     made = helper.make_graph(nodes, "g", [value], [result])
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def zeros(inputs: list[GraphInput]) -> Arrays:
+    return with_rows(inputs, None, set())[1]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_shapes_and_types_are_those_of_the_graph(
 ) -> None:
     made = graph(shape, kind)
     inputs = inputs_of(made)
-    declared, signature = understand(made, inputs, example_row(None, inputs))
+    declared, signature = understand(made, inputs, zeros(inputs))
     assert [c.shape for c in (*signature.inputs, *signature.outputs)] == [row_shape, row_shape]
     assert signature.inputs[0].datatype == signature.outputs[0].datatype
     assert len(declared.graph.output[0].type.tensor_type.shape.dim) == len(shape)
@@ -171,19 +179,17 @@ def test_a_model_of_one_feature_has_an_example_without_a_valid_logged_one(
 ) -> None:
     made = graph(["n", 1], kind)
     inputs = inputs_of(made)
-    row = example_row(example, inputs)
-    if kind is not TensorProto.STRING:
-        assert row["x"].tolist() == [[0]]
+    inputs, row = with_rows(inputs, example, set())
     _, signature = understand(made, inputs, row)
-    assert signature.request(
-        [{"x": row["x"][0, 0].tolist() if kind is not TensorProto.STRING else row["x"][0, 0]}]
-    )
+    assert parse_request(request_of(signature, row))
+    missing = kind != TensorProto.INT64 and isinstance(example, np.ndarray)
+    assert signature.inputs[0].missing is missing
 
 
 def test_an_adopted_classifier_has_its_class_names() -> None:
     made = to_onnx(LogisticRegression().fit(FEATURES, ["cat", "cat", "dog", "dog"]), FEATURES[:1])
     inputs = inputs_of(made)
-    _, signature = understand(made, inputs, example_row(None, inputs))
+    _, signature = understand(made, inputs, zeros(inputs))
     assert signature.outputs[1].classes == ("cat", "dog")
 
 
@@ -205,7 +211,7 @@ def test_an_output_that_is_not_one_per_row_is_refused() -> None:
     made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.INT64, None))
     inputs = inputs_of(made)
     with pytest.raises(Refused, match="the first dimension must be the rows"):
-        understand(made, inputs, example_row(None, inputs))
+        understand(made, inputs, zeros(inputs))
 
 
 def test_a_graph_that_fails_is_refused_with_a_remedy() -> None:
@@ -213,4 +219,4 @@ def test_a_graph_that_fails_is_refused_with_a_remedy() -> None:
     made.graph.node[0].op_type = "NoSuchOperator"
     inputs = inputs_of(made)
     with pytest.raises(Refused, match="input_example"):
-        understand(made, inputs, example_row(None, inputs))
+        understand(made, inputs, zeros(inputs))

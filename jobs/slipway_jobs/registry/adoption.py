@@ -1,4 +1,4 @@
-"""Adoption of versions that were logged with ``mlflow.onnx.log_model``, without a digest.
+"""Adoption of versions that were logged with ``mlflow.FLAVOR.log_model``, without a digest.
 
 Trust on first use: the content of the store at this moment is pinned. The logged model stays
 unchanged; the artifact that is served is written beside it, and a tag of the version names it.
@@ -7,15 +7,17 @@ unchanged; the artifact that is served is written beside it, and a tag of the ve
 import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from slipway.errors import Refused
+from slipway.errors import Refused, WrongParameter
 from slipway.packaging import artifact
-from slipway.packaging.onnx_file import understand
-from slipway.packaging.onnx_graph import GraphInput, inputs_of, read
+from slipway.packaging.card import card
+from slipway.packaging.frames import frame_rows
+from slipway.packaging.model import PackagedModel
+from slipway.packaging.model_file import read_model
+from slipway.packaging.package import package
+from slipway.packaging.rows import Arrays, request_of
 from slipway.registry.signing import sign
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import (
@@ -24,20 +26,18 @@ from slipway_contract.registry import (
     NAME,
     NAME_RULE,
     SIGNATURE_FILE,
-    ArtifactFormat,
     ArtifactManifest,
     Tag,
 )
-from slipway_contract.signature import Signature
 
-from slipway_jobs.registry.logged import logged_example, logged_onnx
+from slipway_jobs.registry.flavor import model_file
+from slipway_jobs.registry.logged_graph import of_logged_graph
+from slipway_jobs.registry.mlmodel import LoggedModel, read_folder
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "adoption"
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
@@ -65,106 +65,67 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
     ):
         folder = Path(temporary)
         (folder / "artifact").mkdir()
-        logged = tracking.download(version, folder / "logged")
-        manifest = derive(logged, folder / "artifact", version, settings)
+        limit = settings.import_limit
+        logged = read_folder(tracking.download(version, folder / "logged", limit), limit)
+        packaged, manifest = derive(logged, folder / "artifact", version, settings)
         signer = sign(folder / "artifact", version.name, settings.signing_key)
-        with tracking.logged_model(run, version.name, tags) as model_id:
+        with tracking.logged_model(run, version.name, tags, packaged.form) as model_id:
             tracking.upload(model_id, folder / "artifact")
             artifact.check(tracking.download(model_id, folder / "stored"), manifest.digest)
         if Tag.DIGEST in tracking.version(version.name, version.version).tags:
             raise Refused(f"{version} was pinned by another process in the meantime")
         # The digest is written last: it marks the version as pinned.
-        form = ArtifactFormat.ONNX.value
         tags = {
-            Tag.FORMAT: form,
+            Tag.FORMAT: packaged.form.value,
             Tag.ARTIFACT: f"models:/{model_id}",
             **signer,
             Tag.DIGEST: manifest.digest,
         }
         tracking.tag(version, tags)
-    return {"state": "adopted", **result, "digest": manifest.digest}
+    return {
+        "state": "adopted",
+        **result,
+        "digest": manifest.digest,
+        "format": packaged.form.value,
+    }
 
 
-def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> ArtifactManifest:
-    """Write the artifact of the logged model into the folder and return its manifest."""
-    graph = read(logged_onnx(logged))
-    inputs = inputs_of(graph)
-    row = example_row(logged_example(logged), inputs)
-    declared = [output.name for output in graph.graph.output]
-    graph, signature = understand(graph, inputs, row)
-    left_out = sorted(set(declared) - {column.name for column in signature.outputs})
-    (folder / ArtifactFormat.ONNX.file).write_bytes(graph.SerializeToString())
-    request = signature.request(
-        [{each.column.name: _plain(row[each.column.name], each) for each in inputs}]
-    )
+def derive(
+    logged: LoggedModel, folder: Path, version: Version, settings: Settings
+) -> tuple[PackagedModel, ArtifactManifest]:
+    """Write the artifact of the logged model into the folder; return its package and manifest."""
+    flavor, path = model_file(logged, version.name)
+    packaged, rows = of_logged_graph(path, logged) if flavor == "onnx" else _packaged(path, logged)
     provenance = {
         "adoptedBy": settings.user,
+        "flavor": flavor,
+        "parity": packaged.parity.as_json() if packaged.parity else None,
         **({"runId": version.run_id} if version.run_id else {}),
     }
+    data = [
+        f"Logged with mlflow.{flavor}.log_model and adopted unchanged. Training data and scores "
+        "are not recorded.",
+        *([] if logged.has_example else ["No input example was logged."]),
+    ]
+    text = card(str(version), None, packaged, data, {}, f"run {version.run_id or 'unknown'}")
     files = {
-        SIGNATURE_FILE: signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
-        EXAMPLE_FILE: request.model_dump_json(exclude_none=True, indent=1).encode(),
-        CARD_FILE: card(version, signature, left_out).encode(),
+        SIGNATURE_FILE: packaged.signature.model_dump_json(
+            indent=1, exclude_defaults=True
+        ).encode(),
+        EXAMPLE_FILE: request_of(packaged.signature, rows),
+        CARD_FILE: text.encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
-    return artifact.write(folder, files, ArtifactFormat.ONNX)
+    (folder / packaged.form.file).write_bytes(packaged.content)
+    return packaged, artifact.write(folder, files, packaged.form)
 
 
-def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
-    """Return one row in the graph's shapes: of the logged example, or zeros and empty strings."""
+def _packaged(path: Path, logged: LoggedModel) -> tuple[PackagedModel, Arrays]:
+    """Return the package of a model that is no graph, and its rows. Raises Refused."""
+    frame, inputs = logged.table()
     try:
-        return {
-            each.column.name: _first(_part(example, each.column.name, inputs), each)
-            for each in inputs
-        }
-    except (KeyError, ValueError, TypeError, IndexError):
-        return {each.column.name: _first(_blank(each), each) for each in inputs}
-
-
-def _part(example: Any, name: str, inputs: list[GraphInput]) -> Any:
-    if example is None:
-        raise KeyError(name)
-    if isinstance(example, Mapping) or (len(inputs) > 1 and hasattr(example, "columns")):
-        return example[name]
-    if len(inputs) > 1:
-        raise KeyError(name)
-    return example
-
-
-def _first(values: Any, each: GraphInput) -> np.ndarray[Any, Any]:
-    given = np.asarray(values).reshape(-1, *each.dimensions)[[0]]
-    if given.dtype.kind == "f" and not np.isfinite(given).all():
-        raise ValueError("a signature derived by trial allows no missing values")
-    if each.dtype.kind == "O" and not all(
-        isinstance(value, str) for value in given.reshape(-1).tolist()
-    ):
-        raise ValueError("not a text")
-    return given.astype(each.dtype)
-
-
-def _blank(each: GraphInput) -> np.ndarray[Any, Any]:
-    return np.full((1, *each.dimensions), "" if each.dtype.kind == "O" else 0, each.dtype)
-
-
-def _plain(row: np.ndarray[Any, Any], each: GraphInput) -> Any:
-    values = row.reshape(-1).tolist()
-    return values if each.column.shape else values[0]
-
-
-def card(version: Version, signature: Signature, left_out: Sequence[str]) -> str:
-    """Return the model card as Markdown. ``left_out`` are outputs that are not served."""
-    lines = [
-        f"# {version.name}, version {version.version}",
-        "",
-        "Logged manually and adopted unchanged. Training data, scores and intended use are not "
-        "recorded.",
-        "",
-        "## Inputs",
-        *(f"- {c.name}: {c.datatype} {list(c.shape)} per row" for c in signature.inputs),
-        "",
-        "## Outputs",
-        *(f"- {c.name}: {c.datatype} {list(c.shape)} per row" for c in signature.outputs),
-        *(f"- {name}: not served; it is no tensor or not per row" for name in left_out),
-        "",
-    ]
-    return "\n".join(lines)
+        packaged = package(read_model(path), {"input_example": frame}, inputs=inputs)
+        rows = frame_rows(frame[:1], packaged.signature.inputs)
+    except WrongParameter as error:
+        raise Refused(str(error)) from error
+    return packaged, rows

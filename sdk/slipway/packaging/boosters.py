@@ -27,6 +27,20 @@ _CONVERTERS: Mapping[str, tuple[str, str]] = {
     "xgboost": ("onnxmltools.convert.xgboost.operator_converters.XGBoost", "convert_xgboost"),
     "lightgbm": ("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "convert_lightgbm"),
 }
+BOOSTER_TYPES = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
+)
+"""Types that a skops file of boosted trees has: reading them parses trees and runs no code of it.
+
+They are read to export a graph. Predictors do not have the libraries and read none of them.
+"""
+
 _ESTIMATORS = {"xgboost": "XGB", "lightgbm": "LGBM"}
 
 

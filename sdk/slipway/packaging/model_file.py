@@ -8,6 +8,7 @@ import sklearn
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
 
 from slipway.errors import Refused, WrongParameter
+from slipway.packaging.boosters import BOOSTER_TYPES
 from slipway.packaging.lightgbm_trees import read_lightgbm
 from slipway.packaging.skops_file import read_skops
 
@@ -30,15 +31,15 @@ def read_model(path: Path) -> Any:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
         return _of_skops(path)
-    if path.suffix in (".ubj", ".json"):
+    if path.suffix in (".ubj", ".json", ".xgb"):
         return _of_xgboost(path)
-    if path.suffix == ".txt":
+    if path.suffix in (".txt", ".lgb"):
         return read_lightgbm(path)
     return path
 
 
 def _of_skops(path: Path) -> Any:
-    fitted, caveat = read_skops(path)
+    fitted, caveat = read_skops(path, BOOSTER_TYPES)
     if caveat:
         raise Refused(f"{caveat}: fit and save it with {sklearn.__version__}")
     return fitted
@@ -51,13 +52,14 @@ def _of_xgboost(path: Path) -> Any:
         raise WrongParameter(
             f"model: {path.name} is a file of XGBoost; run: pip install 'slipway[xgboost]'"
         ) from None
+    content = bytearray(path.read_bytes())  # the library would read a format from the file's name
     try:
-        config = json.loads(xgboost.Booster(model_file=path).save_config())
+        config = json.loads(xgboost.Booster(model_file=content).save_config())
     except xgboost.core.XGBoostError as error:
         raise Refused(
             f"{path.name} is not a model of XGBoost that can be read: {str(error)[:200]}"
         ) from error
     classifies = config["learner"]["objective"]["name"].startswith(("binary:", "multi:"))
     estimator = xgboost.XGBClassifier() if classifies else xgboost.XGBRegressor()
-    estimator.load_model(path)
+    estimator.load_model(content)
     return estimator

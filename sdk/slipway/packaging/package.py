@@ -35,15 +35,18 @@ PROBES = (
 
 
 def package(
-    fitted: Any, frames: Mapping[str, pd.DataFrame], signature: Signature | None = None
+    fitted: Any,
+    frames: Mapping[str, pd.DataFrame],
+    signature: Signature | None = None,
+    inputs: tuple[Column, ...] = (),
 ) -> PackagedModel:
     """Return a fitted estimator of scikit-learn, XGBoost or LightGBM as the package that is served.
 
     ``fitted`` may also be the path of an ONNX file, which is served unchanged. ``frames`` are rows
     by the name of the parameter that gave them; the package is compared with the estimator on all
-    of them. Without a signature it is inferred from them. The package is an ONNX graph with one
-    typed input per column, otherwise skops. Raises WrongParameter for data that cannot be inputs,
-    and Refused for a model that cannot be served.
+    of them. Without a signature it is inferred from them; ``inputs`` are its inputs, where these
+    are known. The package is an ONNX graph with one typed input per column, otherwise skops. Raises
+    WrongParameter for data that cannot be inputs, and Refused for a model that cannot be served.
     """
     if isinstance(fitted, Path):
         return of_graph(fitted, frames, signature)
@@ -57,7 +60,7 @@ def package(
     _check_categories(fitted, next(iter(frames.values())))
     if signature:
         return _compared(fitted, frames, signature.inputs, signature)
-    inputs = with_fitted_values(fitted, infer_inputs(frames))
+    inputs = with_fitted_values(fitted, inputs or infer_inputs(frames))
     try:
         return _compared(fitted, frames, inputs, None)
     except DifferentOutputs as error:

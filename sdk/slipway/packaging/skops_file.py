@@ -62,24 +62,25 @@ def load_skops(content: bytes, signature: Signature) -> Estimator:
     return Estimator(loaded, type(loaded).__name__, signature)
 
 
-def read_skops(path: Path) -> tuple[Any, str]:
+def read_skops(path: Path, more: Sequence[str] = ()) -> tuple[Any, str]:
     """Return the estimator, and a caveat when another feature release of scikit-learn has saved it.
 
-    Raises Refused.
+    ``more`` are types to trust in addition to SKOPS_TRUSTED. Raises Refused.
     """
+    trusted = [*SKOPS_TRUSTED, *more]
     try:
-        unknown = set(skops.io.get_untrusted_types(file=path)) - set(SKOPS_TRUSTED)
+        unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
     except Exception as error:  # hostile bytes raise anything: zipfile, json, skops
         raise Refused(f"{path.name} is not a skops file that can be read: {error}") from error
     if unknown:
         raise Refused(
             f"{path.name} has types that are not on the fixed list of trusted ones: "
-            f"{', '.join(sorted(unknown)[:10])}"
+            f"{', '.join(sorted(unknown)[:10])}; {_REMEDY}"
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            fitted = skops.io.load(path, trusted=list(SKOPS_TRUSTED))
+            fitted = skops.io.load(path, trusted=trusted)
         except Exception as error:  # the same, and scikit-learn's
             caveat = _caveat(path.name, caught)
             raise Refused(

@@ -21,9 +21,12 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from slipway_contract.registry import ArtifactFormat, Tag
 
-from slipway.errors import NoSuchVersion, WrongParameter
+from slipway.errors import NoSuchVersion, Refused, WrongParameter
 
 logger = logging.getLogger(__name__)
+
+_MOST_FILES = 1000
+"""Most files of an artifact with a limited size."""
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,11 @@ class Tracking:
             )
         self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
 
-    def download(self, source: Version | str, folder: Path) -> Path:
-        """Download the artifact of a version or of a logged model's id; return its path."""
+    def download(self, source: Version | str, folder: Path, limit: int | None = None) -> Path:
+        """Download the artifact of a version or of a logged model's id; return its path.
+
+        Raises NoSuchVersion, and Refused for an artifact of more than ``limit`` bytes.
+        """
         try:
             if isinstance(source, str):
                 uri = self._client.get_logged_model(source).artifact_location
@@ -262,6 +268,8 @@ class Tracking:
                 ).artifact_location
             else:
                 uri = self._client.get_model_version_download_uri(source.name, source.version)
+            if limit is not None:
+                self._check_size(source, uri, limit)
             return Path(
                 mlflow.artifacts.download_artifacts(
                     artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri
@@ -271,6 +279,23 @@ class Tracking:
             raise NoSuchVersion(
                 f"{source}: its artifact cannot be read from {self._uri}: {error}"
             ) from error
+
+    def _check_size(self, source: Version | str, uri: str, limit: int) -> None:
+        folders, size, files = [uri], 0, 0
+        while folders:
+            folder = folders.pop()
+            for each in mlflow.artifacts.list_artifacts(
+                artifact_uri=folder, tracking_uri=self._uri
+            ):
+                files += 1
+                size += each.file_size or 0
+                if each.is_dir:
+                    folders.append(f"{folder.rstrip('/')}/{each.path.rpartition('/')[2]}")
+            if size > limit or files > _MOST_FILES:
+                raise Refused(
+                    f"{source}: its artifact has {files} files and {size} bytes or more; at most "
+                    f"{_MOST_FILES} files and {limit} bytes are read"
+                )
 
     def register(
         self, name: str, model_id: str, run: Run, tags: Mapping[str, str], description: str
