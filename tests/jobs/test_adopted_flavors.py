@@ -1,6 +1,7 @@
 """Adoption of what plain MLflow code logs: one test logs, adopts and predicts with each flavor."""
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from slipway.packaging.frames import frame_rows
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.skops_file import load_skops
 from slipway.registry.tracking import Tracking, Version
+from slipway_contract.model import Model
 from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
@@ -33,6 +35,7 @@ from slipway_jobs.registry.adoption import adopt, derive
 from slipway_jobs.registry.mlmodel import DESCRIPTION_LIMIT, EXAMPLE_LIMIT, read_folder
 from slipway_jobs.settings import Settings
 
+from tests.documents import ROOT
 from tests.jobs.test_adoption import graph
 
 TRUSTED = ["numpy.dtype"]
@@ -266,6 +269,31 @@ def test_code_is_refused_with_the_command_that_logs_the_model(shop: Shop) -> Non
     reason = shop.refusal(version)
     assert "it was logged as python_function, which is code in cloudpickle" in reason
     assert "registered_model_name='plain-code', serialization_format='skops'" in reason
+
+
+@pytest.mark.slow
+def test_the_page_logs_a_version_that_is_adopted(
+    shop: Shop, tracking: Tracking, mlflow_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TABLE.assign(left=LEFT).to_csv(tmp_path / "customers.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(mlflow_url)
+    mlflow.set_experiment("by hand")
+    page = (ROOT / "docs/how-to/mlflow.md").read_text()
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's hint on whole numbers
+        for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            exec(block, names)  # noqa: S102
+    mlflow.end_run()
+    (resource,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    model = Model.model_validate(yaml.safe_load(resource))
+    version = tracking.aliased(model.spec.registered_model, model.spec.alias)
+    assert version is not None
+    adopted = shop.adopt(version)
+    rows = TABLE.drop(columns="note")
+    assert adopted.missing == {"monthly fee", "city"}
+    assert adopted.predict(rows)["label"].tolist() == names["pipeline"].predict(rows).tolist()
 
 
 def folder(
