@@ -17,7 +17,7 @@ kind: ## install on a kind cluster: dependencies, images, chart, sample models, 
 	@manifests/bring-up
 
 .PHONY: token
-token: ## write a new access token for the kind cluster to .slipway/env; it is valid for 15 minutes
+token: ## write new access tokens (user, scientist) for the kind cluster to .slipway/env; they are valid for 15 minutes
 	@manifests/bring-up token
 
 .PHONY: kind-down

@@ -519,7 +519,7 @@ def test_only_jobs_that_register_have_the_private_key_and_predictors_the_public_
         trainings = {
             name for name in rendering.of("CronJob") if name.startswith(("train-", "tune-"))
         }
-        assert holders == trainings | {"adopt", "register", "sign"}
+        assert holders == trainings | {"adopt", "register", "sign", "promote"}
         storage = container(
             rendering, "ClusterStorageContainer slipway-mlflow", "storage-initializer"
         )

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import slipway
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -18,11 +19,13 @@ from slipway.packaging import artifact
 from slipway.registry.signing import sign
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import Tag
+from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.registry.adoption import adopt
 from slipway_jobs.registry.signing import sign_version
 from slipway_jobs.settings import Settings
 
 from tests.jobs.test_adoption import graph, logged
+from tests.sdk.churn import customers, pipeline
 
 Private = ec.EllipticCurvePrivateKey
 
@@ -73,6 +76,30 @@ def test_an_adopted_version_is_signed_and_can_be_signed_again_by_a_new_key(
         == again[Tag.SIGNER]
         != version.tags[Tag.SIGNER]
     )
+
+
+@pytest.mark.slow
+def test_the_gate_signs_an_unsigned_version_that_it_accepts(
+    tracking: Tracking,
+    mlflow_url: str,
+    settings: Settings,
+    key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    rows, truth = customers(120)
+    version = slipway.log_model(pipeline().fit(rows, truth), "accepted", evaluation=(rows, truth))
+    signing = settings.model_copy(update={"signing_key": key})
+    worse = PromotionRequest("champion", min_gain=1)
+    assert promote(None, version, worse, signing, tracking)["state"] == "refused"
+    assert Tag.SIGNER not in tracking.version(version.name, version.version).tags
+
+    result = promote(None, version, PromotionRequest("champion", min_gain=-1), signing, tracking)
+    assert result["state"] == "promoted"
+    version = tracking.version(version.name, version.version)
+    assert version.tags[Tag.SIGNER]
+    verify(tracking.download(version, tmp_path / "accepted"), version.name, key, tmp_path)
 
 
 def test_without_a_key_nothing_is_signed(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from slipway_jobs.promotion.evaluation import (
     metric_of,
     strongest_baseline,
 )
+from slipway_jobs.registry.signing import sign_version
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -200,6 +201,9 @@ def _move(
     now = tracking.aliased(candidate.name, request.alias)
     if (now and now.version) != (live and live.version):
         raise Refused(f"{request.alias} was moved to {now} during the evaluation; promote again")
+    if settings.signing_key and Tag.SIGNER not in candidate.tags and not request.rollback:
+        # A program of another author has no key; the gate accepts its version (decision 32).
+        sign_version(candidate, settings, tracking)
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     record = {
         "by": settings.user,

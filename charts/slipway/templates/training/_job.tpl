@@ -8,7 +8,7 @@ account of the database and no key that signs versions.
 {{- $names := dict "root" .root "component" "training" -}}
 {{- $database := dict "root" .root "database" "slipway" -}}
 {{- $command := first (.args | default (list "")) -}}
-{{- $signs := has $command (list "train" "tune" "adopt" "register" "sign") -}}
+{{- $signs := has $command (list "train" "tune" "adopt" "register" "sign" "promote") -}}
 {{- $image := include "slipway.image" (dict "root" .root "image" $values.image) -}}
 metadata:
   labels:
