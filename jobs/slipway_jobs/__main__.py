@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 from slipway.errors import SlipwayError
+from slipway.options import pairs
 
 from slipway_jobs import command
 from slipway_jobs.settings import read_settings, read_simulator_settings
@@ -65,7 +66,7 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 
 
 def _train(given: Namespace) -> dict[str, Any]:
-    parameters = command.pairs(given.parameters)
+    parameters = pairs(given.parameters)
     settings = read_settings()
     from slipway.training.installed import declared_task
     from slipway.training.task import parse_parameters
@@ -80,7 +81,7 @@ def _train(given: Namespace) -> dict[str, Any]:
 
 
 def _tune(given: Namespace) -> dict[str, Any]:
-    parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
+    parameters, trials = pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
     from slipway.training.installed import declared_task
     from slipway.training.task import parse_parameters

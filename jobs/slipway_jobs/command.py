@@ -224,21 +224,6 @@ def _simulate(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def pairs(texts: list[str]) -> dict[str, str]:
-    """Parse ``KEY=VALUE`` texts. Raises WrongParameter."""
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise WrongParameter(
-                f"--set {text!r}: has no KEY=VALUE form; write for example --set C=0.1"
-            )
-        if key in found:
-            raise WrongParameter(f"--set {key}: is given twice; give it once")
-        found[key] = value
-    return found
-
-
 def window(text: str, option: str = "--window") -> timedelta:
     """Parse a length of time, ``30m``, ``24h`` or ``7d``. Raises WrongParameter."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)

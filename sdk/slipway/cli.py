@@ -10,6 +10,7 @@ import yaml
 
 from slipway.client import from_environment
 from slipway.errors import SlipwayError, WrongParameter
+from slipway.options import pairs
 from slipway.project import create_project
 
 _ROWS = click.Path(path_type=Path)
@@ -76,6 +77,43 @@ def package(
         pair = (held_out.drop(columns=target), held_out[target])
     version = log_model(file, model, reference=rows, evaluation=pair, use=use)
     click.echo(f"{version}  {version.digest}")
+
+
+@commands.command()
+@click.argument("task")
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="training parameter; may be repeated",
+)
+def train(task: str, parameters: tuple[str, ...]) -> None:
+    """Train a TASK and register a version on MLflow's server.
+
+    TASK is module:attribute, found from the current folder as well, or the name of an installed
+    task. The task declares data, a function that returns a data frame. The server is that of
+    MLFLOW_TRACKING_URI.
+    """
+    given = pairs(parameters)
+    sys.path.insert(0, str(Path.cwd()))
+    import slipway
+
+    _ = slipway.log_model  # names the extra that is missing
+    from slipway.registry.tracking import connect
+    from slipway.training.frame_training import train_frame
+    from slipway.training.installed import declared_task
+    from slipway.training.task import parse_parameters
+
+    declared = declared_task(task)
+    if declared.data is None:
+        raise WrongParameter(
+            f"task {declared.name}: its rows come from declared datasets, which Jobs load; run "
+            f"python -m slipway_jobs train {task}, which is in the image slipway/jobs"
+        )
+    result = train_frame(declared, parse_parameters(declared, given), connect())
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+    click.echo(f"{declared.name}/{result['version']}  {result['digest']}\n{scores} (held out)")
 
 
 @commands.command()

@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,31 @@ def log_model(
 
         slipway.log_model(pipeline, "churn", evaluation=(x_test, y_test), reference=x_train)
     """
+    return log_to(
+        None, connect(), model, name,
+        example=example, evaluation=evaluation, reference=reference, signature=signature, use=use,
+    )  # fmt: skip
+
+
+def log_to(
+    run: Run | None,
+    tracking: Tracking,
+    model: Any,
+    name: str,
+    *,
+    example: Any = None,
+    evaluation: tuple[Any, Any] | None = None,
+    reference: Any = None,
+    signature: Signature | None = None,
+    use: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Version:
+    """Log a fitted model as ``log_model`` does, to a given run if there is one.
+
+    Run and version have the ``tags`` too.
+    """
     if not NAME.fullmatch(name):
         raise WrongParameter(f"name: {name!r} is not a name that can be served; {NAME_RULE}")
-    tracking = connect()
     frames = _frames(example, evaluation, reference)
     if isinstance(model, str | Path):
         model = read_model(Path(model))
@@ -90,7 +113,7 @@ def log_model(
     scores = _scores(model, packaged, table) if table else {}
     found = packaged.signature
     print(f"{name}: {packaged.form}\n{describe(found.inputs, found.outputs)}")  # noqa: T201  # for the user, who checks it
-    return _log(name, packaged, frames, table, scores, use, tracking)
+    return _log(name, packaged, frames, table, scores, use, tracking, run, tags or {})
 
 
 def _scores(model: Any, packaged: PackagedModel, table: EvaluationTable) -> dict[Metric, float]:
@@ -146,6 +169,8 @@ def _log(
     scores: Mapping[Metric, float],
     use: str | None,
     tracking: Tracking,
+    given: Run | None,
+    more_tags: Mapping[str, str],
 ) -> Version:
     user = actor()
     revision = os.environ.get("SLIPWAY_GIT_REVISION") or git_revision(Path.cwd())
@@ -153,12 +178,13 @@ def _log(
         "slipway.model": name,
         Tag.GIT_REVISION.value: revision,
         Tag.IMAGE.value: os.environ.get("SLIPWAY_IMAGE", "none (logged by a user)"),
+        **more_tags,
     }
     if table:
         tags[Tag.EVALUATION_DIGEST.value] = store_table(name, table, tracking)
     text = card(name, use, packaged, _data(frames, table), scores, revision)
     key = os.environ.get("SLIPWAY_SIGNING_KEY")
-    with tracking.active_run(f"{EXPERIMENT}-{name}", name, tags) as run:
+    with _run(given, tracking, f"{EXPERIMENT}-{name}", name, tags) as run:
         run.log(
             metrics={f"evaluation_{metric.name}": value for metric, value in scores.items()},
             tags={"mlflow.note.content": text},
@@ -174,6 +200,18 @@ def _log(
             Path(key) if key else None,
             lambda folder, model_id: _save(packaged, folder, run, model_id),
         )
+
+
+@contextmanager
+def _run(
+    given: Run | None, tracking: Tracking, experiment: str, name: str, tags: Mapping[str, str]
+) -> Iterator[Run]:
+    if given is None:
+        with tracking.active_run(experiment, name, tags) as run:
+            yield run
+        return
+    given.log(tags=tags)
+    yield given
 
 
 def _files(

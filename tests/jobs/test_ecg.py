@@ -14,6 +14,7 @@ from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
 from slipway.registry.tracking import Tracking
 from slipway.training.dataset import Table
+from slipway.training.fitting import cross_validate
 from slipway.training.installed import declared_dataset, declared_task
 from slipway.training.metric import scores
 from slipway.training.split import Split, check_split
@@ -28,7 +29,7 @@ from slipway_jobs.formats.served import Served
 from slipway_jobs.promotion.evaluation import fetch
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.confusion import confusions
-from slipway_jobs.training.training import check_parity, cross_validate
+from slipway_jobs.training.training import check_parity
 
 from tests.jobs.conftest import Trainer
 from tests.jobs.tables import with_cell
@@ -115,7 +116,7 @@ def test_the_features_of_a_beat_have_the_delay_of_the_next_one() -> None:
 
 def exported(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
     estimator = next(
-        iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values())
+        iter(task.estimators(parse_parameters(task, {"trees": "10", **parameters})).values())
     )
     estimator.fit(table.features, table.labels)
     return estimator, Served.of(export(estimator, task.signature))
@@ -162,7 +163,7 @@ def test_a_model_that_recognizes_records_gains_nothing() -> None:
     by_record = np.array([share[name] for name in SYNTHETIC.groups.tolist()])
     table = replace(SYNTHETIC, labels=by_record)
     parameters = parse_parameters(BINARY, {"trees": "20"})
-    forest = next(iter(BINARY.candidates(parameters).values()))
+    forest = next(iter(BINARY.estimators(parameters).values()))
     honest = np.mean(cross_validate(BINARY, forest, table, parameters)["accuracy"])
     leaky = replace(table, groups=table.keys)
     leaked = np.mean(cross_validate(BINARY, forest, leaky, parameters)["accuracy"])
@@ -177,7 +178,7 @@ def test_recorded_beats_are_classified_better_than_by_a_plain_forest(settings: S
     for seed in ("0", "1"):
         parameters = parse_parameters(ECG, {"trees": "30", "seed": seed})
         found += cross_validate(
-            ECG, next(iter(ECG.candidates(parameters).values())), table, parameters
+            ECG, next(iter(ECG.estimators(parameters).values())), table, parameters
         )["macro_f1"]
     assert np.mean(found) > 0.42
     assert np.mean(found) - np.std(found) > 0.33

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 
 
 def fitted(task: Task, table: Table, **parameters: str) -> Any:
-    estimator = next(iter(task.candidates(parse_parameters(task, parameters)).values()))
+    estimator = next(iter(task.estimators(parse_parameters(task, parameters)).values()))
     return clone(estimator).fit(table.features, table.labels)
 
 
@@ -170,7 +170,7 @@ def quantity() -> tuple[Task, Table]:
         declared_task("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE),
         selection=MAE, datasets=(),
         signature=Signature(inputs=inputs, outputs=(Column(name="units", datatype=Datatype.FP32),)),
-        candidates=lambda _: {"boosting": GradientBoostingRegressor(random_state=0),
+        estimators=lambda _: {"boosting": GradientBoostingRegressor(random_state=0),
         "mean": DummyRegressor()},
     )  # fmt: skip
     return task, Table.of(

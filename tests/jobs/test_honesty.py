@@ -9,12 +9,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from slipway.errors import Leakage
 from slipway.training.dataset import Table
+from slipway.training.fitting import check_fit, cross_validate
 from slipway.training.installed import declared_task
 from slipway.training.split import BySubject, ByTime, Split, check_split
 from slipway.training.target import Classes, Quantity
 from slipway.training.task import parse_parameters
 from slipway_jobs.data.synthetic import synthetic_heart
-from slipway_jobs.training.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()
 BY_PATIENT = BySubject(0.3)
@@ -87,7 +87,7 @@ def test_an_imputation_before_the_split_is_detected() -> None:
 
 def test_an_imputer_fitted_on_all_rows_is_detected() -> None:
     task = declared_task("heart")
-    (estimator,) = task.candidates(parse_parameters(task, {"C": "0.1"})).values()
+    (estimator,) = task.estimators(parse_parameters(task, {"C": "0.1"})).values()
     split = split_of(PATIENTS)
     honest = clone(estimator).fit(split.train.features, split.train.labels)
     check_fit(task, honest, split.train)
@@ -106,7 +106,7 @@ def test_an_imputer_fitted_on_all_rows_is_detected() -> None:
 
 def test_an_estimator_fitted_on_held_out_rows_is_detected() -> None:
     task = declared_task("heart")
-    (estimator,) = task.candidates(
+    (estimator,) = task.estimators(
         parse_parameters(task, {"estimator": "forest", "trees": "10"})
     ).values()
     with pytest.raises(Leakage):
@@ -121,7 +121,7 @@ def test_duplicates_are_in_one_fold_of_a_cross_validation() -> None:
     noise = Table.of(PATIENTS.features, random.integers(0, 2, len(PATIENTS)))
     task = declared_task("heart")
     parameters = parse_parameters(task, {"estimator": "forest", "trees": "30", "folds": "5"})
-    (forest,) = task.candidates(parameters).values()
+    (forest,) = task.estimators(parameters).values()
     found = cross_validate(task, forest, joined(noise, noise), parameters)
     assert np.mean(found["auc"]) < 0.65
 

@@ -41,7 +41,8 @@ def patients(heart: dict[str, Any], settings: Settings) -> Floats:
     """Held-out patients, which are not in the reference."""
     entry = declared_dataset(heart["dataset"])
     task = declared_task("heart")
-    return task.split.hold_out(load(entry, settings), task.target, entry.subject).test.features
+    split = task.split.hold_out(load(entry, settings), task.target, entry.subject)
+    return np.asarray(split.test.features)
 
 
 def body(rows: Floats) -> str:

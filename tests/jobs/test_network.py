@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from slipway.packaging.onnx_graph import export
+from slipway.training.fitting import cross_validate
 from slipway.training.installed import declared_task
 from slipway.training.metric import scores
 from slipway.training.target import Classes
@@ -12,7 +13,7 @@ from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.formats.served import Served
 from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.networks.network import Network
-from slipway_jobs.training.training import check_parity, cross_validate, fit
+from slipway_jobs.training.training import check_parity, fit
 
 ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")
 SYNTHETIC = synthetic_beats(records=20, beats=15)
@@ -83,7 +84,7 @@ def test_synthetic_beats_of_unseen_records_are_classified_far_better_than_by_the
     parameters = parse_parameters(
         ECG, {"estimator": "cnn", "epochs": "20", "width": "8", "folds": "2"}
     )
-    (network,) = ECG.candidates(parameters).values()
+    (network,) = ECG.estimators(parameters).values()
     found = np.mean(cross_validate(ECG, network, SYNTHETIC, parameters)["macro_f1"])
     majority = Classes(5).baselines["class shares"](SYNTHETIC, SYNTHETIC)
     assert found > 2 * scores(ECG.metrics, SYNTHETIC.labels, majority)["macro_f1"]

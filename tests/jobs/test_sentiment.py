@@ -164,7 +164,7 @@ def test_on_rated_texts_the_regression_is_better_than_rules() -> None:
 
 
 def _words() -> Any:
-    (estimator,) = TASK.candidates(parse_parameters(TASK, {"estimator": "words"})).values()
+    (estimator,) = TASK.estimators(parse_parameters(TASK, {"estimator": "words"})).values()
     return estimator
 
 

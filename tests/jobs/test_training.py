@@ -229,7 +229,7 @@ def test_a_failing_run_is_marked_failed_and_registers_nothing(
     def cannot_take_missing_values(_: Parameters) -> Mapping[str, Estimator]:
         return {"bare": LogisticRegression()}
 
-    task = replace(own_heart, candidates=cannot_take_missing_values)
+    task = replace(own_heart, estimators=cannot_take_missing_values)
     with pytest.raises(ValueError, match="contains NaN"):
         train(task, parse_parameters(task, {}), settings, tracking)
     assert last_run(client, task.name).info.status == "FAILED"

@@ -42,9 +42,9 @@ def fragile(name: str = "tuned-heart") -> Task:
     def candidates(parameters: Any) -> Mapping[str, Estimator]:
         if parameters.C is not None and parameters.C > TOO_LARGE:
             raise ValueError(f"C={parameters.C} is unstable")
-        return task.candidates(parameters)
+        return task.estimators(parameters)
 
-    return replace(task, name=name, candidates=candidates)
+    return replace(task, name=name, estimators=candidates)
 
 
 KILLED = """
@@ -264,7 +264,7 @@ def test_a_sweep_without_a_successful_trial_reports_the_reason_and_trains_nothin
     def broken(_: Any) -> Mapping[str, Estimator]:
         raise RuntimeError("no such solver")
 
-    task = replace(declared_task("heart"), name="broken-heart", candidates=broken)
+    task = replace(declared_task("heart"), name="broken-heart", estimators=broken)
     with pytest.raises(
         SweepError,
         match=r"all 2 trials of sweep broken failed; the first: RuntimeError: no such solver",
@@ -336,7 +336,7 @@ def test_every_point_of_a_declared_space_is_one_valid_estimator(name: str) -> No
     task = declared_task(name)
     for point in sample(space_of(task, {}), 3, 20):
         parameters = parse_parameters(task, {key: str(value) for key, value in point.items()})
-        assert len(task.candidates(parameters)) == 1
+        assert len(task.estimators(parameters)) == 1
 
 
 def test_a_point_depends_on_seed_and_number_alone() -> None:

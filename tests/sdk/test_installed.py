@@ -23,7 +23,7 @@ rows = Dataset(name="rows", title="Rows", source="s", licence="l", citation="c",
 task = Task(
     name="{task}", title="T", use="U", limits=(), datasets=("rows",),
     signature=Signature(inputs=columns, outputs=columns), target=Classes(2),
-    parameters=Parameters, candidates=lambda _: {{}}, metrics=(ACCURACY,), selection=ACCURACY,
+    parameters=Parameters, estimators=lambda _: {{}}, metrics=(ACCURACY,), selection=ACCURACY,
 )
 """
 

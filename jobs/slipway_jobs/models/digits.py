@@ -79,7 +79,7 @@ TASK = Task(
     ),
     target=Classes(10),
     parameters=DigitsParameters,
-    candidates=candidates,
+    estimators=candidates,
     metrics=(ACCURACY, MACRO_F1, LOG_LOSS),
     selection=LOG_LOSS,
 )  # fmt: skip

@@ -98,7 +98,7 @@ TASK = Task(
     ),
     target=Classes(len(CLASSES)),
     parameters=EcgParameters,
-    candidates=candidates,
+    estimators=candidates,
     metrics=(MACRO_F1, ACCURACY, LOG_LOSS),
     selection=MACRO_F1,  # accuracy and log-loss are dominated by N and V, four fifths of the beats
 )  # fmt: skip

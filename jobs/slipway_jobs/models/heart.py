@@ -143,7 +143,7 @@ TASK = Task(
     target=Classes(2),
     slices=("sex",),
     parameters=HeartParameters,
-    candidates=candidates,
+    estimators=candidates,
     metrics=(AUC, BRIER, LOG_LOSS, ACCURACY),
     # AUC does not detect a wrong probability with the right order
     selection=LOG_LOSS,

@@ -63,7 +63,7 @@ def candidates(parameters: QuantityParameters) -> Mapping[str, Estimator]:
 def last_value(train: Table, test: Table) -> Predictions:
     """Return the units of each pair's last known day [rows], or the mean of all without one."""
     given = test.features[:, _LAST].astype(np.float64)
-    return np.where(np.isnan(given), train.labels.mean(), given)
+    return np.asarray(np.where(np.isnan(given), train.labels.mean(), given))
 
 
 def mean_of_the_pair(train: Table, test: Table) -> Predictions:
@@ -104,7 +104,7 @@ TASK = Task(
     ),
     target=Quantity({"last value": last_value, "mean of the pair": mean_of_the_pair}),
     parameters=QuantityParameters,
-    candidates=candidates,
+    estimators=candidates,
     metrics=(WAPE, MAE),
     selection=WAPE,
     split=ByTime(days=2 * BLOCK, fold_days=BLOCK),

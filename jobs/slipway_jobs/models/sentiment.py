@@ -127,7 +127,7 @@ TASK = Task(
     ),
     target=Quantity(),
     parameters=SentimentParameters,
-    candidates=candidates,
+    estimators=candidates,
     export=exported,
     metrics=(CORRELATION, MAE, MACRO_F1),
     selection=CORRELATION,

@@ -102,7 +102,7 @@ TASK = Task(
     ),
     target=Quantity({"climatology": climatology}),
     parameters=TemperatureParameters,
-    candidates=candidates,
+    estimators=candidates,
     metrics=(MAE, RMSE),
     selection=MAE,
 )

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,6 +122,8 @@ class StoredTable:
     """The signature of the owner."""
     content: bytes
     tracking: Tracking
+    declared: Sequence[Metric] = ()
+    """The metrics of the task; without any, they follow from the signature."""
 
     @property
     def name(self) -> str:
@@ -143,7 +145,7 @@ class StoredTable:
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        return self._table.metrics
+        return self.declared or self._table.metrics
 
     @property
     def truth(self) -> Labels:
@@ -206,7 +208,8 @@ def evaluations_of(
     for owner in (candidate, live):
         if owner is not None and Tag.EVALUATION_DIGEST in owner.tags:
             found = True
-            yield stored_evaluation(owner, tracking)
+            declared = task.metrics if task is not None and task.data is not None else ()
+            yield replace(stored_evaluation(owner, tracking), declared=declared)
         if owner is candidate and task is not None and Tag.DATASET in candidate.tags:
             found = True
             yield held_out_of(task, candidate, settings, tracking)

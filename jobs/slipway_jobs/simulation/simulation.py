@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -74,13 +74,17 @@ def simulate(task: Task, plan: Plan, settings: SimulatorSettings, stop: Event) -
     given = {"dataset": plan.dataset} if plan.dataset else {}
     loaded, split = load_parts(task, parse_parameters(task, given), settings)
     dataset = loaded.entry
-    rows = shifted(task, split.test, plan.shifts)
+    rows = (
+        shifted(task, split.test, plan.shifts)
+        if task.data is None
+        else shifted_frame(split.test, plan.shifts)
+    )
     logger.info(
         "%g rows per minute of the %d held-out rows of %s", plan.rate, len(rows), dataset.name
     )
     caller = Caller(settings)
     try:
-        sent = Stream(task, caller, plan, stop).send(rows, split.test.labels)
+        sent = Stream(task, caller, plan, stop).send(rows, split.test.truth)
     finally:
         caller.close()
     counts = {
@@ -107,7 +111,7 @@ class Stream:
         self._pending: deque[tuple[float, str, float]] = deque()
         """Due time, request id and label of each prediction."""
 
-    def send(self, rows: Features, labels: Labels) -> Counter[str]:
+    def send(self, rows: Any, labels: Labels) -> Counter[str]:
         """Send the rows repeatedly; all predictions get their labels before the end if possible."""
         end = float("inf") if self._plan.seconds is None else time.monotonic() + self._plan.seconds
         for number in self._ticks(60 / self._plan.rate, end):
@@ -130,7 +134,7 @@ class Stream:
             yield number
             due = max(due + interval, time.monotonic() - _LATE)
 
-    def _predict(self, row: Features, label: float) -> None:
+    def _predict(self, row: Any, label: Any) -> None:
         instance = self._task.instance(row)
         prediction = self._with_retries(lambda: self._caller.predict(self._task.name, instance))
         if prediction is None:
@@ -171,7 +175,7 @@ def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
 
     Raises WrongParameter.
     """
-    rows = test.features.copy()
+    rows: Features = test.features.copy()
     widths = [element_count(column.shape) for column in task.signature.inputs]
     positions = dict(
         zip(
@@ -185,11 +189,30 @@ def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
     }
     for shift in shifts:
         if shift.column not in numbers:
-            raise WrongParameter(
-                f"--shift {shift.column}: is not a numeric input; numeric inputs: "
-                f"{', '.join(numbers) or 'none'}"
-            )
+            raise WrongParameter(_not_numeric(shift, numbers))
         column, values = numbers[shift.column], rows[:, positions[shift.column]]
         values += shift.amount * (np.nanstd(values) if shift.spread else 1)
         np.clip(values, column.minimum, column.maximum, out=values)
     return rows
+
+
+def shifted_frame(test: Table, shifts: Sequence[Shift]) -> Any:
+    """Return the rows of a data frame with their offsets. Raises WrongParameter."""
+    rows = test.features.copy()
+    numbers = [name for name in rows.columns if rows[name].dtype.kind in "iuf"]
+    for shift in shifts:
+        if shift.column not in numbers:
+            raise WrongParameter(_not_numeric(shift, numbers))
+        values = rows[shift.column]
+        moved = values + shift.amount * (values.std() if shift.spread else 1)
+        rows[shift.column] = (moved.round() if values.dtype.kind in "iu" else moved).astype(
+            values.dtype
+        )
+    return rows
+
+
+def _not_numeric(shift: Shift, numbers: Iterable[str]) -> str:
+    return (
+        f"--shift {shift.column}: is not a numeric input; numeric inputs: "
+        f"{', '.join(numbers) or 'none'}"
+    )

@@ -2,20 +2,20 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
-from slipway.errors import Leakage
 from slipway.packaging.onnx_graph import export
 from slipway.packaging.reference import reference_of
 from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
 from slipway.training.baseline import baseline_scores, strongest
 from slipway.training.dataset import Dataset, Features, Loaded, Table
+from slipway.training.fitting import check_fit, choose
+from slipway.training.frame import load_frame
+from slipway.training.frame_training import train_frame
 from slipway.training.installed import declared_dataset
 from slipway.training.metric import calibration_error, scores
 from slipway.training.split import Split
@@ -64,6 +64,8 @@ def train(
     Run and version have ``more_tags`` too. Any error marks the run as failed; then nothing is
     registered.
     """
+    if task.data is not None:
+        return train_frame(task, parameters, tracking, more_tags)
     tags = {
         "slipway.model": task.name,
         Tag.GIT_REVISION: settings.revision,
@@ -104,6 +106,9 @@ def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[
 
     Raises Unavailable, CorruptTable, WrongDigest, Leakage.
     """
+    if task.data is not None:
+        loaded = load_frame(task)
+        return loaded, task.parts(loaded.table, loaded.entry.subject)
     names = [parameters.dataset] if parameters.dataset else task.datasets
     loaded = first_available([declared_dataset(name) for name in names], settings)
     return loaded, task.parts(loaded.table, loaded.entry.subject)
@@ -114,7 +119,7 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
 
     Raises Leakage, ParityError.
     """
-    chosen, estimator, folds = _choose(task, parameters, split.train)
+    chosen, estimator, folds = choose(task, parameters, split.train)
     logger.info("fitting %s on %d rows", chosen, len(split.train))
     estimator.fit(split.train.features, split.train.labels)
     check_fit(task, estimator, split.train)
@@ -136,65 +141,6 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
         parity=parity,
     )
     return Fitted(estimator, exported, results)
-
-
-def _choose(
-    task: Task, parameters: Parameters, train: Table
-) -> tuple[str, Estimator, dict[str, list[float]]]:
-    """Return the best candidate by the mean of the selection metric, and its fold scores."""
-    best: tuple[str, Estimator, dict[str, list[float]]] | None = None
-    for name, estimator in task.candidates(parameters).items():
-        folds = cross_validate(task, estimator, train, parameters)
-        mean = float(np.mean(folds[task.selection.name]))
-        logger.info(
-            "candidate %s: %s %.4f over %d folds", name, task.selection.name, mean, parameters.folds
-        )
-        if (
-            best is None
-            or task.selection.direction.gain(mean, float(np.mean(best[2][task.selection.name]))) > 0
-        ):
-            best = (name, estimator, folds)
-    if best is None:
-        raise ValueError(f"{task.name} declares no candidates")
-    return best
-
-
-def cross_validate(
-    task: Task, estimator: Estimator, train: Table, parameters: Parameters
-) -> dict[str, list[float]]:
-    """Return the scores of each fold by metric."""
-    found = list(fold_scores(task, estimator, train, parameters))
-    return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
-
-
-def fold_scores(
-    task: Task, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
-) -> Iterator[dict[str, float]]:
-    """Yield the scores by metric, fold by fold from the ``first``.
-
-    Every fold fits a clone of the estimator, including imputation and scaling.
-    """
-    folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
-    for fitting, scoring in islice(folds, first, None):
-        part, rest = train.take(fitting), train.take(scoring)
-        model = clone(estimator).fit(part.features, part.labels)
-        yield scores(task.metrics, rest.labels, task.target.predict(model, rest.features))
-
-
-def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
-    """Raise Leakage unless a second fit on the training rows alone has the same predictions.
-
-    If a part of the estimator (an imputer, a scaler) had seen other rows, the predictions would
-    differ.
-    """
-    again = clone(estimator).fit(train.features, train.labels)
-    first, second = (task.target.predict(each, train.features) for each in (estimator, again))
-    difference = np.abs(first - second).max()
-    if difference > 1e-9:
-        raise Leakage(
-            "a second fit on the training rows alone has other predictions (difference "
-            f"{difference:.2g})"
-        )
 
 
 def check_parity(task: Task, served: Served, estimator: Estimator, features: Features) -> float:

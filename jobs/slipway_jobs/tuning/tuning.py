@@ -16,13 +16,14 @@ from typing import Any
 from slipway.errors import WrongParameter
 from slipway.registry.tracking import Run, Tracking
 from slipway.training.dataset import Table
+from slipway.training.fitting import fold_scores
 from slipway.training.space import sample, space_of
 from slipway.training.task import Task, parse_parameters
 from slipway_contract.registry import Tag
 
 from slipway_jobs.errors import SweepError, TrialFailed
 from slipway_jobs.settings import Settings
-from slipway_jobs.training.training import fold_scores, load_parts, train
+from slipway_jobs.training.training import load_parts, train
 from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def _folds(worker: Worker, trial: Trial) -> Iterator[dict[str, float]]:
     """
     try:
         parameters = parse_parameters(worker.task, _with(worker.given, trial))
-        (estimator,) = worker.task.candidates(parameters).values()
+        (estimator,) = worker.task.estimators(parameters).values()
         yield from fold_scores(
             worker.task, estimator, worker.train, parameters, first=len(trial.scores)
         )

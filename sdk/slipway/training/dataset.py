@@ -1,7 +1,8 @@
 """A dataset: its declaration and its table."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self
@@ -25,24 +26,28 @@ class Table:
     """Rows of inputs and labels, in an order that depends only on their content.
 
     ``features`` are [rows, width] FP32 with NaN for missing values, or texts; columns in the order
-    of the model's signature, vectors flattened. ``labels`` are [rows], INT64 classes or FP64
-    quantities. ``keys`` are [rows] bytes, equal for equal inputs only. ``groups`` are [rows] bytes,
-    equal for rows of one subject. ``times`` are [rows], the day of each.
+    of the model's signature, vectors flattened. Instead they may be a data frame. ``labels`` are
+    [rows], INT64 classes or FP64 quantities. ``keys`` are [rows] bytes, equal for equal inputs
+    only. ``groups`` are [rows] bytes, equal for rows of one subject. ``times`` are [rows], the day
+    of each.
     """
 
-    features: Features
+    features: Any
     labels: Labels
     keys: NDArray[np.bytes_]
     groups: NDArray[np.bytes_]
     times: Days | None = None
+    classes: tuple[Any, ...] = ()
+    """The values that the classes stand for, in order; empty when these are the classes."""
 
     @classmethod
     def of(
         cls,
-        features: Features,
+        features: Any,
         labels: Labels,
         groups: Sequence[object] | None = None,
         times: Days | None = None,
+        classes: tuple[Any, ...] = (),
     ) -> Self:
         """Return a table of rows in any order.
 
@@ -51,17 +56,11 @@ class Table:
         and the order is independent of the values.
         """
         rows, targets = _canonical(features), _exact(labels)
-        keys = np.array([hashlib.sha256(_bytes(row)).hexdigest().encode() for row in rows])
+        keys = np.array([hashlib.sha256(row).hexdigest().encode() for row in _contents(rows)])
         named = keys if groups is None else np.array([str(group).encode() for group in groups])
         days = None if times is None else np.asarray(times, dtype="datetime64[D]")
         order = np.lexsort((targets, keys) if days is None else (targets, keys, named, days))
-        return cls(
-            rows[order],
-            targets[order],
-            keys[order],
-            named[order],
-            None if days is None else days[order],
-        )
+        return cls(rows, targets, keys, named, days, classes).take(order)
 
     @property
     def digest(self) -> str:
@@ -74,19 +73,32 @@ class Table:
             parts.append(self.groups.tolist())
         if self.times is not None:
             parts.append([day.encode() for day in np.datetime_as_string(self.times).tolist()])
-        return digest_of(b"".join(sorted(map(b"".join, zip(*parts, strict=True)))))
+        classes = json.dumps(self.classes).encode() if self.classes else b""
+        return digest_of(b"".join(sorted(map(b"".join, zip(*parts, strict=True)))) + classes)
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """The labels [rows] as the model returns them."""
+        return np.asarray(self.classes)[self.labels] if self.classes else self.labels
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Self:
         times = None if self.times is None else self.times[rows]
+        features = (
+            self.features[rows]
+            if isinstance(self.features, np.ndarray)
+            else self.features.iloc[rows].reset_index(drop=True)
+        )
         return type(self)(
-            self.features[rows], self.labels[rows], self.keys[rows], self.groups[rows], times
+            features, self.labels[rows], self.keys[rows], self.groups[rows], times, self.classes
         )
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def _canonical(features: Features) -> Features:
+def _canonical(features: Any) -> Any:
+    if not isinstance(features, np.ndarray):
+        return features
     if features.dtype.kind in "OU":
         return features.astype(object)
     rows: Floats = features.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
@@ -96,6 +108,21 @@ def _canonical(features: Features) -> Features:
 
 def _exact(labels: Labels) -> Labels:
     return labels.astype(np.float64 if labels.dtype.kind == "f" else np.int64)
+
+
+def _contents(features: Any) -> Iterator[bytes]:
+    """Yield the bytes of each row."""
+    if isinstance(features, np.ndarray):
+        yield from map(_bytes, features)
+        return
+    names = list(features.columns)
+    missing = features.isna().to_numpy()
+    for values, absent in zip(features.itertuples(index=False, name=None), missing, strict=True):
+        plain = [
+            None if gone else [type(value).__name__, str(value)]
+            for value, gone in zip(values, absent, strict=True)
+        ]
+        yield json.dumps([names, plain]).encode()
 
 
 def _bytes(row: Features) -> bytes:

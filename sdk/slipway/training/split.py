@@ -25,6 +25,9 @@ class Split:
 class Rule(Protocol):
     """A split by what is new in production: another subject, or a later day."""
 
+    @property
+    def column(self) -> str | None: ...
+
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:
         """Split the table; ``subject`` is the word for the owner of a group of rows."""
 
@@ -45,6 +48,8 @@ class BySubject:
     """
 
     share: float = 0.3
+    column: str | None = None
+    """Column of the subject in a data frame; it is no input. None: each row is its own."""
 
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:
         groups, group_of = np.unique(table.groups, return_inverse=True)
@@ -97,6 +102,8 @@ class ByTime:
 
     days: int = 28
     fold_days: int = 14
+    column: str | None = None
+    """Column of the day in a data frame; it is no input."""
 
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:  # noqa: ARG002  # part of the protocol
         times = _times(table)

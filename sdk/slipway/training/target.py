@@ -29,6 +29,9 @@ class Target(Protocol):
     @property
     def baselines(self) -> Mapping[str, Baseline]: ...
 
+    @property
+    def column(self) -> str | None: ...
+
     def predict(self, estimator: Any, features: Features) -> Predictions:
         """Return the predictions of the estimator."""
 
@@ -59,6 +62,8 @@ class Classes:
     """
 
     count: int
+    column: str | None = None
+    """Column of the classes in the data frame of a task that declares ``data``."""
 
     @property
     def baselines(self) -> Mapping[str, Baseline]:
@@ -70,6 +75,9 @@ class Classes:
 
     def predict(self, estimator: Any, features: Features) -> Predictions:
         probabilities = np.zeros((len(features), self.count))
+        if not hasattr(estimator, "predict_proba"):
+            probabilities[np.arange(len(features)), estimator.predict(features)] = 1
+            return probabilities
         # The training rows of a fold may lack a class.
         probabilities[:, estimator.classes_] = estimator.predict_proba(features)
         return probabilities
@@ -121,6 +129,8 @@ class Quantity:
 
     extra: Mapping[str, Baseline] = field(default_factory=dict)
     """Baselines in addition to the constant one."""
+    column: str | None = None
+    """Column of the quantity in the data frame of a task that declares ``data``."""
 
     @property
     def baselines(self) -> Mapping[str, Baseline]:

@@ -43,29 +43,45 @@ class Parameters(BaseModel):
     """seed of the folds and of randomness in estimators; the held-out part does not depend on it"""
 
 
-@dataclass(frozen=True)
+INFERRED = Signature.model_construct(inputs=(), outputs=())
+"""Stands for a model signature that is inferred from the rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """A model's task: its use, data, target, candidates and metrics."""
+    """A model's task: its use, data, target, estimators and metrics.
+
+    Its rows come from ``data``, or from ``datasets``; then it declares its signature, too.
+    """
 
     name: str
-    title: str
-    use: str
+    title: str = ""
+    use: str = ""
     """The intended use of the model."""
-    limits: Sequence[str]
+    limits: Sequence[str] = ()
     """Unsuitable uses and known weaknesses; each is a sentence of the model card."""
-    datasets: Sequence[str]
+    data: Callable[[], Any] | None = None
+    """Returns all rows as a pandas.DataFrame: numbers, texts, categories, missing values."""
+    datasets: Sequence[str] = ()
     """Names of declared datasets, the preferred one first."""
-    signature: Signature
-    """The model signature; its first outputs are those that the target requires."""
+    signature: Signature = INFERRED
+    """The model signature; its first outputs are those that the target requires.
+
+    That of a task with ``data`` is inferred from the rows.
+    """
     target: Target
     """Classes or a quantity."""
-    parameters: type[Parameters]
-    candidates: Callable[[Any], Mapping[str, Estimator]]
-    """Unfitted estimators by name, for features [rows, width] FP32 with NaN for missing values."""
+    parameters: type[Parameters] = Parameters
+    estimators: Callable[[Any], Mapping[str, Estimator]]
+    """Returns unfitted estimators by name for given parameters; the best one is trained.
+
+    They are fitted on the rows of ``data``, or on features [rows, width] FP32 with NaN for missing
+    values.
+    """
     metrics: Sequence[Metric]
     """The metrics; the first one is the default of a promotion."""
-    selection: Metric
-    """Metric that chooses among the candidates, by cross-validation on the training rows."""
+    selection: Metric = field(default=None)  # type: ignore[assignment]  # set after the init
+    """Metric that chooses among the estimators by cross-validation; by default the first one."""
     split: Rule = field(default_factory=BySubject)
     """The rule that holds out rows."""
     slices: Sequence[str] = ()
@@ -77,6 +93,25 @@ class Task:
 
     None uses the default export.
     """
+
+    def __post_init__(self) -> None:
+        """Raise WrongParameter for a contradictory declaration."""
+        if not self.metrics:
+            raise WrongParameter(f"task {self.name}: metrics is empty; give at least one")
+        if self.selection is None:
+            object.__setattr__(self, "selection", self.metrics[0])
+        if (self.data is None) == (not self.datasets):
+            raise WrongParameter(
+                f"task {self.name}: has data and datasets, or neither; give data, a function that "
+                "returns a data frame, or the names of datasets"
+            )
+        if self.data is None and self.signature is INFERRED:
+            raise WrongParameter(f"task {self.name}: has datasets and no signature; give it")
+        if self.data is not None and self.target.column is None:
+            raise WrongParameter(
+                f"task {self.name}: has data, and its target has no column; give for example "
+                'Classes(2, column="churned")'
+            )
 
     def metric(self, name: str | None) -> Metric:
         """Return the metric with that name, the first when None. Raises WrongParameter."""
@@ -105,9 +140,11 @@ class Task:
             start += width
         return parts
 
-    def instance(self, row: Features) -> dict[str, Any]:
+    def instance(self, row: Any) -> dict[str, Any]:
         """Return a row [1, width] as plain values by input name; None for missing values."""
         found: dict[str, Any] = {}
+        if self.data is not None:
+            return {str(name): _cell(row[name].iloc[0]) for name in row.columns}
         for column, values in zip(self.signature.inputs, self.feeds(row).values(), strict=True):
             plain = [_plain(value) for value in values.ravel()]
             found[column.name] = plain if column.shape else plain[0]
@@ -116,6 +153,13 @@ class Task:
     def predictions(self, outputs: Arrays) -> Predictions:
         """Return the model's predictions from its outputs by name."""
         return self.target.read(self.signature, outputs)
+
+
+def _cell(value: Any) -> float | int | str | bool | None:
+    if value is None or value != value or type(value).__name__ == "NAType":
+        return None
+    plain: float | int | str | bool = value.item() if isinstance(value, np.generic) else value
+    return plain
 
 
 def _plain(value: Any) -> float | int | str | None:
@@ -130,7 +174,10 @@ def parameters_schema(task: Task) -> dict[str, Any]:
     for described in (schema, *schema["properties"].values()):
         if "description" in described:
             described["description"] = one_line(described["description"])
-    schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
+    if task.data is None:
+        schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
+    else:
+        del schema["properties"]["dataset"]
     return schema
 
 
@@ -140,6 +187,10 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
     Raises WrongParameter with each invalid one and its valid values.
     """
     fields = task.parameters.model_fields
+    if "dataset" in given and task.data is not None:
+        raise WrongParameter(
+            f"dataset: is not a parameter of {task.name}, whose rows come from its function data"
+        )
     if (dataset := given.get("dataset")) is not None and dataset not in task.datasets:
         raise WrongParameter(f"dataset: {dataset!r} is not one of {', '.join(task.datasets)}")
     try:
