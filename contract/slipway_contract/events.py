@@ -44,6 +44,13 @@ class PredictionEvent(Event):
     lease: str | None = Field(
         default=None, description="lease of the policy's quota that it was taken from"
     )
+    verified: bool | None = Field(
+        default=None,
+        description=(
+            "false: the runtime does not prove that it answered from this digest; null: logged by "
+            "an earlier release"
+        ),
+    )
 
 
 class FeedbackEvent(Event):

@@ -259,6 +259,9 @@ def test_metadata_of_a_runtime_that_proves_no_digest_is_not_that_of_other_models
         models = {each["name"]: each for each in client.get("/v1/models").json()["models"]}
         assert models["own"]["digest"] == models["plain"]["digest"]
         assert (models["own"]["verified"], models["plain"]["verified"]) == (False, True)
+        for name, proved in (("own", False), ("plain", True)):
+            answered = client.infer(name).headers["x-request-id"]
+            assert client.get(f"/v1/predictions/{answered}").json()["verified"] is proved
 
         def names() -> list[str]:
             with psycopg.connect(environment.database_url) as connection:

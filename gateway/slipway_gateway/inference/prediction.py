@@ -133,6 +133,7 @@ class Predictions:
             "response": self._text(response),
             "policy": context.grant.policy.name if context.grant else None,
             "lease": context.permit.lease_id if context.permit else None,
+            "verified": traffic.verified,
         }
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
         # The quota ledger counts the same way from the event.

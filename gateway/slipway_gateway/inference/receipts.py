@@ -181,6 +181,7 @@ def _receipt(
         model=row.model,
         version=row.version,
         digest=row.digest,
+        verified=row.verified,
         run_id=row.run_id or provenance.get("runId"),
         dataset=Dataset.model_validate(dataset) if isinstance(dataset, dict) else None,
         git_revision=provenance.get("gitRevision"),

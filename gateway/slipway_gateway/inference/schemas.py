@@ -195,6 +195,9 @@ class Receipt(Schema):
     model: str
     version: str
     digest: str
+    verified: bool | None = Field(
+        description="false: the runtime does not prove that it answered from this digest"
+    )
     run_id: str | None = Field(description="MLflow run that created the version")
     dataset: Dataset | None
     git_revision: str | None

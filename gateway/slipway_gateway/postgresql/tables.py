@@ -10,6 +10,7 @@ from slipway_contract.events import FeedbackEvent, PredictionEvent
 from slipway_contract.tables import Batch, BatchFile, Big
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -62,6 +63,7 @@ TYPES: dict[Any, TypeEngine[Any]] = {
     int: Integer(),
     Big: BigInteger(),
     float: Double(),
+    bool: Boolean(),
     bytes: LargeBinary(),
     date: Date(),
     datetime: DateTime(timezone=True),
