@@ -7,6 +7,7 @@ import sys
 import threading
 from argparse import Namespace
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from slipway.errors import SlipwayError
@@ -114,7 +115,7 @@ def _evaluate(given: Namespace) -> dict[str, Any]:
 
 def _promote(given: Namespace) -> dict[str, Any]:
     number, gain, settings = (
-        command.version(given.version),
+        command.candidate(given),
         command.number("--min-gain", given.min_gain, -1e9),
         read_settings(),
     )
@@ -122,6 +123,7 @@ def _promote(given: Namespace) -> dict[str, Any]:
     from slipway.training.installed import task_of
     from slipway.training.metric import Direction
 
+    from slipway_jobs.promotion.best import best_version
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
 
     if task := task_of(given.model):
@@ -131,7 +133,12 @@ def _promote(given: Namespace) -> dict[str, Any]:
         given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason
     )
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return promote(task, tracking.version(given.model, number), request, settings, tracking)
+    if number != command.BEST:
+        return promote(task, tracking.version(given.model, number), request, settings, tracking)
+    by = given.by or given.metric
+    found = best_version(task, given.model, by, direction, given.alias, settings, tracking)
+    request = replace(request, chosen_of=len(found.scores))
+    return {**promote(task, found.best, request, settings, tracking), **found.as_json()}
 
 
 def _monitor(given: Namespace) -> dict[str, Any]:

@@ -20,6 +20,10 @@ EXIT_STATUSES = """exit status:
 """
 
 
+BEST = "best"
+"""In place of a version: the best one by a metric."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser of ``python -m slipway_jobs`` with all subcommands."""
     top = argparse.ArgumentParser(
@@ -148,7 +152,11 @@ def _register(command: argparse.ArgumentParser) -> None:
 
 
 def _promote(command: argparse.ArgumentParser) -> None:
-    _evaluate(command)
+    command.add_argument("model")
+    command.add_argument("version", help=f"version, or {BEST}: the best one by --by")
+    command.add_argument(
+        "--by", metavar="METRIC", help=f"metric that chooses {BEST}; by default --metric"
+    )
     command.add_argument("--alias", default=CHAMPION, help="alias to move (%(default)s)")
     command.add_argument("--metric", help="metric of the gate; by default the model's first")
     command.add_argument(
@@ -251,6 +259,19 @@ def count(option: str, text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise WrongParameter(f"{option}: {text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def candidate(given: argparse.Namespace) -> str:
+    """Return the version that a promotion names, or BEST. Raises WrongParameter."""
+    if given.version != BEST:
+        if given.by:
+            raise WrongParameter(f"--by: chooses {BEST}, and version {given.version} is given")
+        return version(given.version)
+    if given.rollback:
+        raise WrongParameter(f"version: a rollback to {BEST} is not possible; name a version")
+    if not (given.by or given.metric):
+        raise WrongParameter(f"--by: {BEST} needs a metric; add --by=METRIC")
+    return BEST
 
 
 def version(text: str) -> str:

@@ -370,6 +370,27 @@ def test_a_promotion_follows_the_gate_of_its_model_unless_it_is_a_dry_run(
     )
 
 
+def test_the_best_version_is_chosen_by_a_metric_and_promoted_by_the_gate_of_its_model(
+    works: Environment, client: Client, marie: str
+) -> None:
+    works.model("ranked", ("1", 100), gate={"metric": "log_loss"})
+
+    def args(**asked: Any) -> set[str]:
+        answer = client.post("/v1/models/ranked/promotions", {"version": "best", **asked}, marie)
+        return set(ended(client, marie, answer.headers["location"])["result"]["args"])
+
+    assert {"best", "--by=auc", "--metric=log_loss"} < args(metric="auc")
+    assert {"best", "--by=log_loss", "--metric=log_loss"} < args()
+    assert {"--by=auc", "--metric=auc", "--dry-run"} < args(metric="auc", dryRun=True)
+    without = client.post("/v1/models/heart/promotions", {"version": "best"}, marie)
+    assert without.status_code == 422
+    assert without.json()["detail"] == ("metric: best needs one; send it, or set spec.gate.metric")
+    rollback = {"version": "best", "metric": "auc", "rollback": True, "reason": "x"}
+    refused = client.post("/v1/models/heart/promotions", rollback, marie)
+    assert refused.status_code == 422
+    assert "rollback needs a version number" in refused.json()["detail"]
+
+
 def test_a_repeated_creation_has_the_result_of_a_promotion_but_not_of_a_training(
     client: Client, marie: str
 ) -> None:

@@ -68,6 +68,14 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         (["simulate", "heart"], "SLIPWAY_URL: Field required"),
         (["evaluate", "heart", "latest"], "version: 'latest' is not a version number"),
         (["promote", "heart", "0"], "version: '0' is not a version number"),
+        (["promote", "heart", "best"], "--by: best needs a metric; add --by=METRIC"),
+        (["promote", "heart", "best", "--by", "rmse"], "metric: 'rmse' is unknown; heart has auc"),
+        (["promote", "own", "best", "--by", "f3"], "metric: 'f3' is unknown; own has auc"),
+        (["promote", "heart", "3", "--by", "auc"], "--by: chooses best, and version 3 is given"),
+        (
+            ["promote", "heart", "best", "--by", "auc", "--rollback"],
+            "version: a rollback to best is not possible; name a version",
+        ),
         (
             ["promote", "heart", "1", "--min-gain", "nan"],
             "--min-gain: 'nan' is not a number of at least -1e+09",

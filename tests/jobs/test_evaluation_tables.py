@@ -18,6 +18,7 @@ from slipway.packaging.evaluation import FILE
 from slipway.registry.evaluations import EXPERIMENT, read_table
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_jobs.promotion.best import Ranking, best_version
 from slipway_jobs.promotion.evaluation import Incomparable, evaluate
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
@@ -39,6 +40,9 @@ class Gate:
     def promote(self, version: Version, **request: Any) -> dict[str, Any]:
         given = PromotionRequest(**{"alias": "champion", **request})
         return promote(None, version, given, self.settings, self.tracking)
+
+    def best(self, name: str, by: str) -> Ranking:
+        return best_version(None, name, by, None, "champion", self.settings, self.tracking)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,32 @@ def test_a_quantity_is_compared_with_its_mean_and_with_the_live_version(gate: Ga
     # The live version reads a column less than the table of the candidate has.
     second = gate.log(exact, "prices", NUMBERS, truth)
     assert gate.promote(second)["state"] == "promoted"
+
+
+def test_the_best_version_by_a_metric_is_one_with_the_same_rows(gate: Gate) -> None:
+    truth = NUMBERS["a"] * 2 + NUMBERS["b"]
+    exact = LinearRegression().fit(NUMBERS[["a", "b"]], truth)
+    other_rows = gate.log(exact, "ranked", NUMBERS[:30], truth[:30])
+    unreadable = gate.log(
+        LinearRegression().fit(NUMBERS[["b"]], truth), "ranked", NUMBERS[["b"]], truth
+    )
+    best = gate.log(exact, "ranked", NUMBERS, truth)
+    newest = gate.log(
+        LinearRegression().fit(NUMBERS.assign(b=0.0), truth), "ranked", NUMBERS, truth
+    )
+    found = gate.best("ranked", "rmse")
+    assert found.best.version == best.version
+    assert list(found.scores) == [newest.version, best.version]
+    assert {other_rows.version, unreadable.version}.isdisjoint({*found.scores, *found.skipped})
+    promoted = gate.promote(found.best, chosen_of=len(found.scores))
+    assert promoted["state"] == "promoted"
+    gate.log(exact, "ranked", NUMBERS, truth)
+    assert gate.best("ranked", "rmse").best.version == best.version, "the live one of equals"
+
+    with pytest.raises(WrongParameter, match="metric: 'accuracy' is unknown; ranked has mae, rmse"):
+        gate.best("ranked", "accuracy")
+    with pytest.raises(NoSuchVersion, match="absent: the registry has no version of it"):
+        gate.best("absent", "rmse")
 
 
 def test_versions_that_cannot_be_compared_are_refused_with_the_reason(gate: Gate) -> None:

@@ -14,6 +14,8 @@ from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import JobState, Submissions, asked_for
 
+BEST = "best"
+
 
 class PromotionRequest(RequestSchema):
     """The version to promote and the condition of the gate."""
@@ -22,7 +24,10 @@ class PromotionRequest(RequestSchema):
         extra="forbid", json_schema_extra={"examples": [{"version": "3", "dryRun": True}]}
     )
 
-    version: str = Field(pattern=r"^[1-9][0-9]{0,8}$", description="registry version")
+    version: str = Field(
+        pattern=rf"^([1-9][0-9]{{0,8}}|{BEST})$",
+        description="registry version, or `best`: the best one by `metric`",
+    )
     dry_run: bool = Field(default=False, description="evaluate the gate without moving the alias")
     rollback: bool = Field(
         default=False,
@@ -57,6 +62,8 @@ class PromotionRequest(RequestSchema):
     def _is_explained(self) -> Self:
         if self.rollback and not self.reason:
             raise ValueError("rollback skips the gate and requires a reason")
+        if self.rollback and self.version == BEST:
+            raise ValueError("rollback needs a version number; the best one has to pass the gate")
         return self
 
     def arguments(self, spec: RoutedSpec) -> Iterator[str]:
@@ -66,7 +73,12 @@ class PromotionRequest(RequestSchema):
         InvalidInput for a rule that is not the Model's, unless the promotion is a dry run.
         """
         gate = spec.gate
-        metric = gate.metric if self.metric is None else self.metric
+        by = self.metric or gate.metric
+        if self.version == BEST and by is None:
+            raise InvalidInput("metric", "best needs one; send it, or set spec.gate.metric")
+        # A metric that chooses the version does not replace that of the gate.
+        chooses = self.version == BEST and not self.dry_run
+        metric = gate.metric if self.metric is None or chooses else self.metric
         min_gain = gate.min_gain if self.min_gain is None else self.min_gain
         if not (self.dry_run or self.rollback):
             self._check_rule(gate, metric, min_gain)
@@ -75,6 +87,7 @@ class PromotionRequest(RequestSchema):
         yield from (["--dry-run"] if self.dry_run else []) + (
             ["--rollback"] if self.rollback else []
         )
+        yield from [f"--by={by}"] if self.version == BEST else []
         yield from [f"--metric={metric}"] if metric else []
         yield from [f"--direction={self.direction}"] if self.direction else []
 

@@ -76,12 +76,15 @@ def compare_predictions(
     groups: NDArray[Any],
     candidate: Predictions,
     opponent: Predictions,
+    chosen_of: int = 1,
 ) -> Comparison:
     """Compare two predictions of the same rows with ``truth`` [rows].
 
     The interval is that of the paired percentile bootstrap (Efron and Tibshirani 1993, chapter 13):
     both predictions are scored on the same resamples. Rows of one of the ``groups`` [rows] depend
-    on each other, so whole groups are drawn. The resamples are the same in each call.
+    on each other, so whole groups are drawn. The resamples are the same in each call. The
+    best of ``chosen_of`` versions may be a lucky one, so its interval holds for all of them
+    (Bonferroni).
     """
     gains = [
         direction.gain(metric.score(truth[rows], candidate[rows]),
@@ -89,7 +92,7 @@ def compare_predictions(
         for rows in _resamples(groups)
         if not metric.ranks or np.ptp(truth[rows])
     ]  # fmt: skip
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - CONFIDENCE) / 2 / chosen_of
     low, high = (
         np.quantile(gains, (tail, 1 - tail)) if len(gains) >= FEWEST // 2 else (-np.inf, np.inf)
     )

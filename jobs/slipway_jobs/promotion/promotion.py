@@ -50,6 +50,8 @@ class PromotionRequest:
     dry_run: bool = False
     rollback: bool = False
     reason: str = ""
+    chosen_of: int = 1
+    """Number of versions from which the candidate was chosen by their scores."""
 
 
 def promote(
@@ -130,7 +132,9 @@ def compare(
             reasons.append(str(error))
             continue
         truth, groups = evaluation.truth, evaluation.groups
-        found = compare_predictions(metric, direction, truth, groups, predictions, other)
+        found = compare_predictions(
+            metric, direction, truth, groups, predictions, other, request.chosen_of
+        )
         return evaluation, found, opponent
     raise Incomparable("; ".join(reasons))
 

@@ -332,6 +332,13 @@ class Tracking:
         )
         return _version(found[0]) if found else None
 
+    def versions(self, name: str, most: int) -> list[Version]:
+        """Return at most ``most`` versions of a registered model, the newest first."""
+        found = self._client.search_model_versions(
+            f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
+        )
+        return [_version(each) for each in found]
+
     def aliased(self, name: str, alias: str) -> Version | None:
         """Return the version that the alias points to; None when there is none."""
         try:
