@@ -42,6 +42,15 @@ class ImageSpec(BaseModel):
     fit: Literal["stretch", "contain", "cover"] = Field(
         default="stretch", description="to the size: as it is, with a margin, or cut at the sides"
     )
+    crop: float = Field(
+        default=1,
+        gt=0,
+        le=1,
+        description="share of each side that is kept around the centre; below 1 only with cover",
+    )
+    resampling: Literal["box", "bilinear", "bicubic"] = Field(
+        default="box", description="filter that makes a value from the pixels around it"
+    )
     black: float = Field(default=0, description="value of a black pixel")
     white: float = Field(default=1, description="value of a white pixel")
     mean: tuple[float, ...] = (0.0,)
@@ -66,6 +75,8 @@ class ImageSpec(BaseModel):
             raise ValueError("deviation: must be positive")
         if self.trim and self.ground is None:
             raise ValueError("trim: needs a ground to cut away")
+        if self.crop < 1 and self.fit != "cover":
+            raise ValueError(f"crop: needs the fit cover; it is {self.fit}")
         return self
 
     @property

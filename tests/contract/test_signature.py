@@ -295,12 +295,21 @@ def test_an_image_must_fill_its_input() -> None:
         Column(name="image", datatype=Datatype.BYTES, shape=(24,), image=image)
 
 
+def test_an_image_without_crop_and_filter_is_described_as_before_they_existed() -> None:
+    described = {"width": 4, "height": 2, "fit": "cover"}
+    image = ImageSpec.model_validate(described)
+    assert (image.crop, image.resampling) == (1, "box")
+    assert image.model_dump(exclude_defaults=True) == described
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
         ({"mean": (0.5, 0.5)}, "mean: 2 values for 3 channels"),
         ({"deviation": (0.0,)}, "deviation: must be positive"),
         ({"trim": True}, "trim: needs a ground"),
+        ({"crop": 0.875}, "crop: needs the fit cover; it is stretch"),
+        ({"crop": 0, "fit": "cover"}, "greater than 0"),
     ],
 )
 def test_an_inconsistent_image_is_rejected(given: dict[str, Any], problem: str) -> None:

@@ -5,7 +5,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -351,6 +351,27 @@ def test_each_fit_mode() -> None:
     assert found["stretch"] == pytest.approx([0, 255, 0, 255], abs=8)
     assert found["cover"] == pytest.approx([0, 255, 0, 255], abs=8)
     assert found["contain"][:2] == [0, 255] or found["contain"][2:] == [0, 255]
+
+
+def test_the_central_share_of_a_side_is_kept() -> None:
+    wide = Image.new("L", (16, 8))
+    wide.paste(255, (6, 2, 10, 6))
+    spec = ImageSpec(width=2, height=2, mode="L", fit="cover", crop=0.5)
+    assert _values(wide, spec=spec) == [255] * 4
+    whole = ImageSpec(width=2, height=2, mode="L", fit="cover")
+    assert _values(wide, spec=whole) == pytest.approx([64] * 4, abs=1)
+    tiny = ImageSpec(width=2, height=2, mode="L", fit="cover", crop=0.01)
+    assert _values(Image.new("L", (1, 1), 7), spec=tiny) == [7] * 4
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_the_filter_is_that_of_the_signature(name: Literal["bilinear", "bicubic"]) -> None:
+    image = Image.effect_noise((451, 300), 90)
+    spec = ImageSpec(width=224, height=224, mode="L", fit="cover", crop=0.875, resampling=name)
+    # ⌊0.875 · 300⌋ pixels around the centre, as the preprocessing of EfficientNet takes them.
+    central = image.crop((95, 19, 357, 281))
+    expected = central.resize((224, 224), Image.Resampling[name.upper()])
+    assert _values(image, spec=spec) == list(expected.tobytes())
 
 
 def test_a_blank_image_is_blank() -> None:

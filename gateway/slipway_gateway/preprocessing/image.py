@@ -27,8 +27,13 @@ DETAIL = 16
 """Integer factors reduce an image first, to at least this many times the target size."""
 INK = 64
 """Minimum difference between a pixel and the ground, of 255."""
-SCALING = Image.Resampling.BOX
-"""Each target value is the mean of its source pixels."""
+FILTERS = {
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+"""Filters by the signature's name; all are wider when an image is reduced. With box, each target
+value is the mean of its source pixels."""
 
 
 class Refusal(Exception):
@@ -114,12 +119,23 @@ def _border(grey: Image.Image) -> float:
 
 
 def _fitted(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    size = (spec.width, spec.height)
+    size, scaling = (spec.width, spec.height), FILTERS[spec.resampling]
     if spec.fit == "contain":
-        return ImageOps.pad(image, size, SCALING, color=spec.ground or "black")
+        return ImageOps.pad(image, size, scaling, color=spec.ground or "black")
+    if spec.crop < 1:
+        # The argument ``box`` of ``resize`` would mix in pixels beside the box.
+        return image.crop(_central(image, spec)).resize(size, scaling)
     if spec.fit == "cover":
-        return ImageOps.fit(image, size, SCALING)
-    return image.resize(size, SCALING)
+        return ImageOps.fit(image, size, scaling)
+    return image.resize(size, scaling)
+
+
+def _central(image: Image.Image, spec: ImageSpec) -> tuple[int, int, int, int]:
+    """Return the box of whole pixels around the centre that has the target's proportions."""
+    scale = spec.crop * min(image.width / spec.width, image.height / spec.height)
+    width, height = max(1, int(scale * spec.width)), max(1, int(scale * spec.height))
+    left, top = (image.width - width + 1) // 2, (image.height - height + 1) // 2
+    return left, top, left + width, top + height
 
 
 def _images(source: BinaryIO) -> Iterator[bytes]:
