@@ -17,10 +17,14 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression
 from slipway.errors import Refused, WrongParameter
+from slipway.packaging.evaluation import EvaluationTable
+from slipway.packaging.frames import frame_rows
 from slipway.packaging.model_file import read_model
 from slipway.packaging.package import package
 from slipway.registry.tracking import Tracking
 from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
 from xgboost import XGBClassifier, XGBRegressor
 
 from tests.documents import ROOT, blocks
@@ -117,7 +121,7 @@ def test_an_onnx_file_is_served_unchanged_with_the_inputs_that_the_rows_show(
 @pytest.mark.parametrize(
     ("kind", "shape", "rows", "problem"),
     [
-        (TensorProto.FLOAT, 4, NUMBERS, r"input 'a' with \[4\] values per row"),
+        (TensorProto.FLOAT, 4, NUMBERS, r"input 'a' with \[4\] values per row.*give a signature"),
         (TensorProto.INT64, 1, NUMBERS, "a: has missing values, which INT64 of the graph has not"),
         (TensorProto.FLOAT, 1, NUMBERS.astype(str), "a: the rows have BYTES; the graph takes FP32"),
         (TensorProto.FLOAT, 1, NUMBERS[["a"]], "reference: has no column 'b'"),
@@ -128,6 +132,27 @@ def test_rows_that_do_not_fit_a_graph_are_rejected(
 ) -> None:
     with pytest.raises(WrongParameter, match=problem):
         package(graph(tmp_path / "sum.onnx", kind, shape), {"reference": rows})
+
+
+def test_a_graph_with_vectors_is_packaged_with_a_signature(tmp_path: Path) -> None:
+    def column(name: str) -> Column:
+        return Column(name=name, datatype=Datatype.FP32, shape=(4,))
+
+    signature = Signature(inputs=(column("a"), column("b")), outputs=(column("sum"),))
+    cells: dict[str, list[Any]] = {
+        "a": [np.ones(4), np.zeros(4)],
+        "b": [[1, 2, 3, 4], np.ones((2, 2))],
+    }
+    rows = pd.DataFrame(cells)
+    path = graph(tmp_path / "sum.onnx", TensorProto.FLOAT, 4)
+    packaged = package(path, {"example": rows}, signature)
+    given = frame_rows(rows, signature.inputs)
+    assert packaged.predict_rows(given)["sum"].tolist() == [[2, 3, 4, 5], [1, 1, 1, 1]]
+    table = EvaluationTable.of(signature, rows, [[2, 3, 4, 5], [1, 1, 1, 1]])
+    read = EvaluationTable.read(table.content(), signature)
+    assert all((read.rows[name] == values).all() for name, values in given.items())
+    with pytest.raises(WrongParameter, match=r"a: does not fit FP32: an array of \[4\] values"):
+        package(path, {"example": pd.DataFrame({**cells, "a": [1, 2]})}, signature)
 
 
 def test_files_that_could_run_code_or_cannot_be_read_are_refused(tmp_path: Path) -> None:

@@ -191,4 +191,4 @@ def _cells(column: Column, rows: Arrays) -> Any:
     values = rows[column.name]
     if column.datatype is Datatype.BYTES and column.missing:
         return [text or None for text in values]
-    return values
+    return list(values.reshape(len(values), -1)) if column.shape else values

@@ -23,7 +23,7 @@ from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype, short
 
 from slipway.errors import WrongParameter
-from slipway.packaging.rows import Arrays
+from slipway.packaging.rows import Arrays, as_input
 
 FEW = 100
 """Most categories that a signature lists; a column with more is a text or a number."""
@@ -232,6 +232,8 @@ def _categories(field: str, name: str, series: pd.Series, *, missing: bool) -> C
 
 
 def _values(series: pd.Series, column: Column) -> NDArray[Any]:
+    if column.shape:
+        return _tensors(series, column)
     if column.datatype is Datatype.BYTES:
         texts = series.astype(object)
         found = texts.where(texts.notna(), "").to_numpy(dtype=object)
@@ -251,6 +253,20 @@ def _values(series: pd.Series, column: Column) -> NDArray[Any]:
     if changed.size:
         raise _misfit(column, f"{short(given[changed[0]])} is not such a value")
     return found
+
+
+def _tensors(series: pd.Series, column: Column) -> NDArray[Any]:
+    """Return the arrays in the cells as [rows, *shape]; a cell may have its values in a row."""
+    cells = []
+    for cell in series:
+        try:
+            (found,) = as_input(column, cell)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _misfit(
+                column, f"an array of {list(column.shape)} values is expected: {error}"
+            ) from None
+        cells.append(found)
+    return np.stack(cells)
 
 
 def _misfit(column: Column, problem: str) -> WrongParameter:

@@ -23,12 +23,12 @@ def of_graph(
     Raises WrongParameter for rows that do not fit, and Refused for a graph that cannot be served.
     """
     found = signature or of_onnx(path, None, None).signature
-    for column in found.inputs:
+    for column in found.inputs if signature is None else ():
         if column.shape:
             raise WrongParameter(
-                f"model: {path.name} has the input {column.name!r} with {list(column.shape)} "
-                "values per row, and a table has one value per column; export the graph with one "
-                "input for each column, or register the file by the Job register"
+                f"signature: is not given, and {path.name} has the input {column.name!r} with "
+                f"{list(column.shape)} values per row, which a table does not describe; give a "
+                "signature, and an array for each row in the column"
             )
     names = [column.name for column in found.inputs]
     frames = {field: fitted_columns(names, frame, field) for field, frame in frames.items()}
