@@ -10,6 +10,7 @@ VENV_SERVING := .venv-serving
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
 PACKAGES := contract cluster sdk jobs controller gateway identity local
+EXAMPLES := $(wildcard examples/*)
 
 # Programs that the machine lacks and that manifests/tools can build.
 TOOLS := $(CURDIR)/.tools
@@ -39,8 +40,8 @@ define environment
 	@touch $(1)/.installed
 endef
 
-$(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
-	$(call environment,$(VENV),requirements/dev.txt,$(PACKAGES))
+$(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml) $(EXAMPLES:%=%/pyproject.toml)
+	$(call environment,$(VENV),requirements/dev.txt,$(PACKAGES) $(EXAMPLES))
 
 $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
@@ -50,8 +51,8 @@ TEST_PYTHON         ?= python3.12
 VENV_PYTHON         := .venv-$(notdir $(TEST_PYTHON))
 VENV_SERVING_PYTHON := .venv-serving-$(notdir $(TEST_PYTHON))
 
-$(VENV_PYTHON)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
-	$(call environment,$(VENV_PYTHON),requirements/dev.txt,$(PACKAGES),$(TEST_PYTHON))
+$(VENV_PYTHON)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml) $(EXAMPLES:%=%/pyproject.toml)
+	$(call environment,$(VENV_PYTHON),requirements/dev.txt,$(PACKAGES) $(EXAMPLES),$(TEST_PYTHON))
 
 $(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING_PYTHON),serving/requirements.txt requirements/serving-dev.txt,contract serving,$(TEST_PYTHON))
@@ -87,7 +88,8 @@ simulate: install ## send traffic to the running local stack: MODEL=heart RATE=6
 # --- locks -------------------------------------------------------------------
 
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
-           $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p)) --no-emit-package slipway
+           $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p)) --no-emit-package slipway \
+           $(foreach e,$(notdir $(EXAMPLES)),--no-emit-package slipway-$(e))
 
 # Packages that must have the same version in training and serving.
 SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
@@ -127,7 +129,7 @@ lint: install types ## ruff, mypy --strict, import-linter, words of the glossary
 
 .PHONY: types
 types: install ## mypy --strict
-	$(VENV)/bin/mypy $(foreach p,$(filter-out sdk,$(PACKAGES)),$(p)/slipway_$(p)) sdk/slipway tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
+	$(VENV)/bin/mypy $(foreach p,$(filter-out sdk,$(PACKAGES)),$(p)/slipway_$(p)) sdk/slipway examples tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
 # A separate folder for each run: in pytest's shared default, each starting pytest removes the permissions

@@ -1,0 +1,1 @@
+"""A classifier of photographs with pretrained weights, as a package of user code."""
