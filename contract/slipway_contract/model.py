@@ -396,6 +396,13 @@ class RollbackStatus(Rollback):
         return self.state in (RollbackState.ENDED, RollbackState.FAILED)
 
 
+class UnpromotedVersion(Resource):
+    """A version that serves although no promotion has moved the alias to it."""
+
+    version: str = Field(description="version of the registered model")
+    since: datetime = Field(description="when it first took traffic after the move")
+
+
 class ModelStatus(Resource):
     """Observed state; only the controller writes it."""
 
@@ -415,6 +422,7 @@ class ModelStatus(Resource):
         default=None, description="version to which the alias pointed when the registry was read"
     )
     rollback: RollbackStatus | None = None
+    unpromoted: UnpromotedVersion | None = None
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((c for c in self.conditions if c.type is kind), None)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, Manifest
 from slipway_contract import labels
-from slipway_contract.model import Model, ModelStatus, TrafficTarget
+from slipway_contract.model import Model, ModelStatus, TrafficTarget, UnpromotedVersion
 
 from slipway_controller.action import Action, Apply, Delete
 from slipway_controller.adoption import Adoption
@@ -93,6 +93,7 @@ def reconcile(
         conditions=conditions(model.status, traffic, readiness, by_version, now, problem),
         alias_version=alias.version,
         rollback=rollback,
+        unpromoted=_unpromoted(model, alias, wanted, traffic, now),
     )
     done = [*actions, *trained.actions]
     return ReconcilePlan(
@@ -101,27 +102,43 @@ def reconcile(
         (
             *events(model.status, status, done, by_version),
             *events_of(model.status.rollback, rollback),
-            *([] if active(model, alias.version) else _ungated(model, status, wanted)),
+            *_ungated(model, status),
         ),
         training=trained.actions,
     )
 
 
-def _ungated(
-    model: Model, after: ModelStatus, wanted: RegisteredVersion | RegistryError
-) -> Iterator[ModelEvent]:
-    """Report a version that takes traffic for the first time without having passed a gate."""
-    if not isinstance(wanted, RegisteredVersion) or wanted.promoted:
+def _unpromoted(
+    model: Model,
+    alias: ObservedAlias,
+    wanted: RegisteredVersion | RegistryError,
+    traffic: Sequence[TrafficTarget],
+    now: datetime,
+) -> UnpromotedVersion | None:
+    """Return the version of the alias if it takes traffic without having passed a gate."""
+    known = model.status.unpromoted
+    if isinstance(wanted, RegistryError) or active(model, alias.version):
+        return known
+    if wanted.promoted:
+        return None
+    if known and known.version == wanted.version:
+        return known
+    if all(target.version != wanted.version or not target.percent for target in traffic):
+        return None
+    return UnpromotedVersion(version=wanted.version, since=now)
+
+
+def _ungated(model: Model, after: ModelStatus) -> Iterator[ModelEvent]:
+    """Report a version that takes traffic without having passed a gate, once for each move."""
+    found = after.unpromoted
+    if found is None or found == model.status.unpromoted:
         return
-    if wanted.version in {t.version for t in after.traffic} - {
-        t.version for t in model.status.traffic
-    }:
-        yield ModelEvent(
-            "PromotionMissing",
-            f"version {wanted.version} serves, to which the alias {model.spec.alias} was moved "
-            "without a promotion; spec.gate.required would refuse it",
-            warning=True,
-        )
+    yield ModelEvent(
+        "PromotionMissing",
+        f"version {found.version} serves, to which the alias {model.spec.alias} was moved "
+        "without a promotion; spec.gate.required would refuse it",
+        warning=True,
+    )
 
 
 def finalize(

@@ -610,6 +610,10 @@ def background(base: Infrastructure, events: Events, data: Inference, access: Ac
         data.metadata_cache.keep,
         data.features.keep,
     ]
+    if Plane.CONTROL in base.settings.planes:
+        from slipway_gateway.control.alias_moves import AliasMoves
+
+        work.append(AliasMoves(base.database, data.routes).keep)
     if accounts := access.accounts:
         work.append(accounts.keep)
     if accounts and Plane.CONTROL in base.settings.planes:

@@ -153,6 +153,10 @@ def test_a_version_whose_alias_was_moved_by_hand_is_reported_when_it_serves(worl
     ]
     assert found.startswith("version 1 serves, to which the alias champion was moved without")
     assert world.events()["PromotionMissing"] == "Warning"
+    assert status.unpromoted
+    assert status.unpromoted.version == "1"
+    world.tags.append(PROMOTED)
+    assert world.reconcile_model().unpromoted is None
 
 
 def test_a_required_gate_refuses_an_alias_that_was_moved_by_hand(world: World) -> None:

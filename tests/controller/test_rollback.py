@@ -280,6 +280,22 @@ def test_a_required_gate_refuses_a_former_version_that_was_never_promoted(world:
     assert "PromotionMissing" not in world.events()[-3:]
 
 
+def test_each_move_to_a_version_without_a_promotion_is_reported(world: World) -> None:
+    world.versions["3"].remove(PROMOTED)
+    world.rolled_out("3")
+    first = world.turn().unpromoted
+    assert first
+    assert first.version == "3"
+    world.rolled_out("2")
+    assert world.turn().unpromoted is None
+    world.rolled_out("3")
+    second = world.turn().unpromoted
+    assert second
+    assert second.since > first.since
+    world.away = True
+    assert world.turn().unpromoted == second
+
+
 def test_a_job_that_does_not_move_the_alias_is_reported_and_the_traffic_stays(
     world: World,
 ) -> None:

@@ -1,5 +1,6 @@
 """Rollbacks over HTTP: the field of the Model, the refusals, and the result of the controller."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ import httpx
 import pytest
 from slipway_cluster.interface import CRON_JOB, JOB, MODEL, Manifest
 from slipway_contract import labels
+from slipway_gateway.control.alias_moves import AliasMoves
+from slipway_gateway.postgresql.database import Database
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.test_trainings import template
@@ -190,6 +193,45 @@ def test_a_model_without_an_alias_is_a_conflict(
     assert answer.status_code == 409
     assert "status.aliasVersion" in answer.json()["detail"]
     assert roll_back(client, marie, "absent").status_code == 404
+
+
+def test_a_move_without_a_promotion_is_in_the_audit_once_for_all_replicas(
+    environment: Environment, client: Client
+) -> None:
+    serve(environment, "bypassed", "2", v1="previous", v2="live")
+
+    def move(version: str) -> None:
+        since = datetime.now(UTC).isoformat()
+        status = stored(environment, "bypassed")["status"]
+        unpromoted = {"version": version, "since": since}
+        environment.cluster.update_status(MODEL, "bypassed", {**status, "unpromoted": unpromoted})
+
+    async def restarted() -> None:
+        """Act as two replicas that have just started."""
+        database = Database(environment.database_url)
+        replicas = [AliasMoves(database, client.gateway.data.routes) for _ in range(2)]
+        await asyncio.gather(*(replica.once() for replica in replicas))
+        await database.close()
+
+    def moves(count: int) -> list[Any]:
+        found = client.get("/v1/audit?limit=1000", "root").json()["entries"]
+        thing = "registry/bypassed/aliases/champion"
+        seen = [each for each in found if each["thing"] == thing]
+        return seen if len(seen) >= count else []
+
+    move("2")
+    (entry,) = wait_for("the entry", lambda: moves(1))
+    assert (entry["subject"], entry["action"]) == (":unknown", "alias.move")
+    assert (entry["detail"]["to"], entry["detail"]["model"]) == ("2", "bypassed")
+    asyncio.run(restarted())
+    move("1")
+    routes = client.gateway.data.routes
+    wait_for(
+        "the status",
+        lambda: (found := routes.get("bypassed").model.status.unpromoted) and found.version == "1",
+    )
+    asyncio.run(restarted())
+    assert [each["detail"]["to"] for each in wait_for("the second", lambda: moves(2))] == ["1", "2"]
 
 
 def test_only_scientists_and_admins_roll_back(environment: Environment, client: Client) -> None:
