@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,8 @@ def test_a_booster_of_xgboost_fitted_on_an_array_has_numbered_columns(shop: Shop
 @pytest.mark.parametrize("kind", ["estimator", "booster"])
 def test_trees_of_lightgbm_answer_nulls(shop: Shop, kind: str) -> None:
     table = NUMBERS.rename(columns={"monthly fee": "fee"})
-    fitted = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(table, LEFT.astype(int))
+    labels = LEFT.astype(int) if kind == "booster" else np.where(LEFT, "leaves", "stays")
+    fitted = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(table, labels)
     version = shop.log(
         mlflow.lightgbm.log_model, fitted.booster_ if kind == "booster" else fitted,
         f"plain-lightgbm-{kind}", input_example=table.head(20),
@@ -199,6 +201,42 @@ def test_trees_of_lightgbm_answer_nulls(shop: Shop, kind: str) -> None:
     )
 
 
+@pytest.mark.slow
+def test_a_pipeline_that_ends_in_trees_is_read_from_skops(shop: Shop) -> None:
+    steps = ColumnTransformer([("numbers", SimpleImputer(), ["monthly fee", "age"])])
+    fitted = make_pipeline(steps, xgboost.XGBClassifier(n_estimators=5)).fit(NUMBERS, LEFT)
+    version = shop.log(
+        mlflow.sklearn.log_model, fitted, "plain-mixed", input_example=NUMBERS.head(20),
+        skops_trusted_types=[*TRUSTED, "xgboost.core.Booster", "xgboost.sklearn.XGBClassifier"],
+    )  # fmt: skip
+    adopted = shop.adopt(version)
+    assert adopted.form is ArtifactFormat.ONNX
+    np.testing.assert_allclose(
+        adopted.predict(NUMBERS)["probability"], fitted.predict_proba(NUMBERS)[:, 1], atol=1e-5
+    )
+
+
+def test_a_ranker_is_refused(tmp_path: Path) -> None:
+    ranker = xgboost.XGBRanker(n_estimators=2)
+    ranker.fit(NUMBERS, LEFT.astype(int), qid=np.repeat(np.arange(10), 20))
+    ranker.save_model(tmp_path / "model.ubj")
+    reason = refusal(folder(tmp_path, FLAVOR, COLUMNS))
+    assert "model.ubj is no classifier or regressor of XGBoost" in reason
+
+
+def test_an_archive_is_not_unpacked_beyond_the_limit(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", b" " * 2**20)
+    path = folder(tmp_path, {"sklearn": {"pickled_model": "model.skops"}}, COLUMNS)
+    assert "model.skops has 1048576 bytes unpacked" in refusal(path, limit=10**5)
+
+
+def test_a_graph_with_huge_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(graph(["rows", 10**9]).SerializeToString())
+    assert "at most 100000000 values are adopted" in refusal(folder(tmp_path, {"onnx": {}}))
+
+
+@pytest.mark.slow
 def test_a_graph_of_columns_answers_nulls_and_texts(shop: Shop) -> None:
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
@@ -385,6 +423,11 @@ def test_texts_without_an_example_are_refused(tmp_path: Path, trees: bytes) -> N
         (COLUMNS, {"nothing": 1}, "dataframe", "cannot be read: KeyError"),
         (COLUMNS, {"indices": [1]}, "sparse_matrix_csr", "several values per row"),
         (COLUMNS, [1, [2]], "ndarray", "cannot be read: ValueError"),
+        (COLUMNS, {"a": [1, [2]]}, "json_object", "cannot be read: ValueError"),
+        ([*COLUMNS, COLUMNS[0]], None, "", "two columns with the same name"),
+        ([{"type": "double", "name": ""}], None, "", "cannot be read: ValidationError"),
+        (None, [[1] * 10_001], "ndarray", "it has 10001 columns; at most 10000 are adopted"),
+        (None, {"data": [[1] * 10_001]}, "dataframe", "it has 10001 columns"),
         (None, {"a": [1, 2]}, "json_object", "several values per row in 'a'"),
     ],
 )  # fmt: skip
@@ -429,7 +472,7 @@ def test_large_files_are_not_read(tmp_path: Path, trees: bytes) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"[1, 2]", b"flavors: 3", b"\xff\xfe", b"{" * 100_000, b"flavors: {onnx: null}",
+        b"", b"[1, 2]", b"flavors: 3", b"\xff\xfe", b"{" * 5_000, b"flavors: {onnx: null}",
         b"flavors: {}\nsignature: {inputs: 'not json'}",
         b"!!python/object/apply:os.system ['touch /tmp/never']",
     ],

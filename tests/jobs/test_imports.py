@@ -485,9 +485,10 @@ def test_an_estimator_with_a_function_in_it_is_refused_by_its_type(
     estimator = make_pipeline(FunctionTransformer(os.path.join), LinearRegression())
     estimator[-1].fit(FEATURES, FEATURES[:, 0])
     reason = refused(saved_skops(tmp_path, estimator), settings, tracking)
-    assert (
-        reason
-        == "model.skops has types that are not on the fixed list of trusted ones: posixpath.join"
+    assert reason == (
+        "model.skops has types that are not on the fixed list of trusted ones: posixpath.join; "
+        "use another transformer of scikit-learn in its place, or export the model to ONNX and log "
+        "that file"
     )
 
 

@@ -1,5 +1,6 @@
 """A graph that ``mlflow.onnx.log_model`` has logged; its outputs are found by trial."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from slipway.errors import Refused
 from slipway.packaging.inference import load_onnx
 from slipway.packaging.model import PackagedModel
 from slipway.packaging.onnx_file import understand
@@ -16,6 +18,9 @@ from slipway_contract.registry import ArtifactFormat
 
 from slipway_jobs.registry.mlmodel import LoggedModel
 
+_MOST_VALUES = 10**8
+"""Most values of an input per row: an image of 5,000 by 5,000 pixels has fewer."""
+
 
 def of_logged_graph(path: Path, logged: LoggedModel) -> tuple[PackagedModel, Arrays]:
     """Return the package of a graph, which is served unchanged, and its rows. Raises Refused.
@@ -24,8 +29,15 @@ def of_logged_graph(path: Path, logged: LoggedModel) -> tuple[PackagedModel, Arr
     if one of the example is, or if MLflow's signature has it as not required.
     """
     graph = read(path)
+    found = inputs_of(graph)
+    for each in found:
+        if math.prod(each.dimensions) > _MOST_VALUES:
+            raise Refused(
+                f"input {each.column.name!r} of the graph has the shape {list(each.dimensions)} "
+                f"per row; at most {_MOST_VALUES} values are adopted"
+            )
     optional = {str(each.name) for each in logged.description.inputs if each.missing}
-    inputs, rows = with_rows(inputs_of(graph), logged.example(), optional)
+    inputs, rows = with_rows(found, logged.example(), optional)
     declared = [output.name for output in graph.graph.output]
     first = {name: values[:1] for name, values in rows.items()}
     graph, signature = understand(graph, inputs, first)

@@ -21,13 +21,16 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 DESCRIPTION_FILE = "MLmodel"
-DESCRIPTION_LIMIT = 4 * 2**20
-"""Largest ``MLmodel`` in bytes: the signature of 40,000 columns."""
+DESCRIPTION_LIMIT = 2**20
+"""Largest ``MLmodel`` in bytes: the signature of 10,000 columns."""
 
 EXAMPLE_LIMIT = 16 * 2**20
 """Largest input example in bytes."""
 
 EXAMPLE = "input_example"
+
+_WIDEST = 10_000
+"""Most columns of a model that is adopted."""
 
 _GENERATED_ROWS = 256
 """Rows on which a model of numbers is compared with its package, without an input example."""
@@ -128,10 +131,8 @@ class LoggedModel:
             if info.type == "dataframe":
                 return _table(content)
             return _arrays(content) if info.type == "ndarray" else content
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise Refused(
-                f"its input example cannot be read: {type(error).__name__}: {str(error)[:200]}"
-            ) from error
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise _unreadable(error) from error
 
     def table(self) -> tuple[pd.DataFrame, tuple[Column, ...]]:
         """Return rows of the model, and its inputs: as MLflow's signature has them.
@@ -148,11 +149,12 @@ class LoggedModel:
             inputs = _columns(_with_missing(specs, frame))
             if names := [each.name for each in specs if each.name not in frame.columns]:
                 raise Refused(f"its input example has no column {names[0]!r} of its signature")
-            return frame.assign(
-                **{column.name: _typed(frame[column.name], column) for column in inputs}
-            ), inputs
+            columns = {column.name: _typed(frame[column.name], column) for column in inputs}
+            return pd.DataFrame(columns), inputs
         except WrongParameter as error:
             raise Refused(str(error)) from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise _unreadable(error) from error
 
 
 def read_folder(folder: Path, limit: int) -> LoggedModel:
@@ -171,7 +173,12 @@ def read_folder(folder: Path, limit: int) -> LoggedModel:
     return LoggedModel(folder, description, limit)
 
 
+def _unreadable(error: Exception) -> Refused:
+    return Refused(f"its input example cannot be read: {type(error).__name__}: {str(error)[:200]}")
+
+
 def _table(content: Any) -> pd.DataFrame:
+    _check_width(max(map(len, content["data"]), default=0))
     table = pd.DataFrame(content["data"], columns=content.get("columns"))
     if "columns" not in content:
         table.columns = pd.Index([f"x{index}" for index in range(table.shape[1])])
@@ -207,7 +214,13 @@ def _as_table(example: Any) -> pd.DataFrame | None:
         raise Refused(f"its input example has {example.ndim} dimensions; {_TABLE}")
     if not isinstance(example, np.ndarray | pd.DataFrame):
         raise Refused(f"its input example is no table; {_TABLE}")
+    _check_width(example.shape[1])
     return as_frame(example, EXAMPLE)
+
+
+def _check_width(columns: int) -> None:
+    if columns > _WIDEST:
+        raise Refused(f"it has {columns} columns; at most {_WIDEST} are adopted")
 
 
 _TABLE = (
@@ -236,6 +249,7 @@ def _named(inputs: Sequence[Input]) -> list[Input]:
     """
     if len(inputs) == 1 and inputs[0].name is None and inputs[0].type == "string":
         return [inputs[0].model_copy(update={"name": "text"})]
+    _check_width(len(inputs))
     found: list[Input] = []
     for each in inputs:
         if each.tensor is None:
@@ -251,10 +265,9 @@ def _named(inputs: Sequence[Input]) -> list[Input]:
             raise Refused(f"its signature has a tensor with {list(each.tensor.shape)}; {_TABLE}")
         kind = _kind(each.tensor.dtype)
         found += [Input(type=kind, name=name, required=each.required) for name in names]
+    if len({each.name for each in found}) != len(found):
+        raise Refused("its signature has two columns with the same name; rename one of them")
     return found
-
-
-_WIDEST = 100_000
 
 
 def _kind(dtype: str) -> str:

@@ -61,5 +61,8 @@ def _of_xgboost(path: Path) -> Any:
         ) from error
     classifies = config["learner"]["objective"]["name"].startswith(("binary:", "multi:"))
     estimator = xgboost.XGBClassifier() if classifies else xgboost.XGBRegressor()
-    estimator.load_model(content)
+    try:
+        estimator.load_model(content)
+    except TypeError as error:  # such as a ranker
+        raise Refused(f"{path.name} is no classifier or regressor of XGBoost: {error}") from error
     return estimator
