@@ -56,9 +56,9 @@ def package(
 ) -> None:
     """Package a model FILE and register a version on MLflow's server.
 
-    The file is of ONNX, skops, XGBoost (.ubj, .json) or LightGBM (.txt). Rows are necessary:
-    --reference, --evaluation, or both; the model signature is inferred from them. The server is
-    that of MLFLOW_TRACKING_URI.
+    The file is of ONNX, skops, XGBoost (.ubj, .json), LightGBM (.txt) or CatBoost (.cbm). Rows are
+    necessary: --reference, --evaluation, or both; the model signature is inferred from them. The
+    server is that of MLFLOW_TRACKING_URI.
     """
     import slipway
 

@@ -61,8 +61,8 @@ def log_model(
 ) -> Version:
     """Package a fitted model, log it, and register a version of ``name``.
 
-    ``model`` is an estimator or a pipeline, or the path of a file of ONNX, skops, XGBoost or
-    LightGBM.
+    ``model`` is an estimator or a pipeline, or the path of a file of ONNX, skops, XGBoost,
+    LightGBM or CatBoost.
     Rows are pandas data frames with the columns that the model was fitted on: ``example``, of which
     the first row becomes the version's example; ``evaluation``, held-out rows with their true
     outputs, on which the package is scored; ``reference``, the training rows, to which the drift
@@ -126,8 +126,8 @@ def _scores(model: Any, packaged: PackagedModel, table: EvaluationTable) -> dict
     except WrongParameter as error:
         logger.warning("%s; the version has no scores", error)
         return {}
-    fitted = getattr(model, "classes_", None)
-    if fitted is not None and (own := np.asarray(fitted).tolist()) != classes:
+    fitted = getattr(model, "classes_", ())  # a regressor of CatBoost has none in it
+    if len(fitted) and (own := np.asarray(fitted).tolist()) != classes:
         raise WrongParameter(
             f"signature: the classes of the outputs are {classes or 'none'}; those of the model "
             f"are {own}"

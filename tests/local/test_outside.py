@@ -48,12 +48,9 @@ class Shell:
         return done.stdout
 
     def post(self, path: str, body: Any) -> Any:
-        return json.loads(
-            self.run(
-                f"curl -sS --fail-with-body $SLIPWAY_URL{path} -H 'Content-Type: application/json' "
-                f"-H \"Authorization: Bearer $SLIPWAY_TOKEN\" -d '{json.dumps(body)}'"
-            )
-        )
+        curl = "curl -sS --fail-with-body --retry 8 --retry-all-errors"
+        headers = '-H "Content-Type: application/json" -H "Authorization: Bearer $SLIPWAY_TOKEN"'
+        return json.loads(self.run(f"{curl} $SLIPWAY_URL{path} {headers} -d '{json.dumps(body)}'"))
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +132,9 @@ def test_a_project_of_the_wheel_is_served_gated_rolled_back_and_monitored(
     promoted(stack, shell, back)
     wait_for("version 1 again", lambda: serves(stack, "1"), START_SECONDS)
 
+    with stack.client("scientist") as client:
+        receipt = f"/v1/predictions/{given['requestId']}"
+        wait_for("the shipped event", lambda: client.get(receipt).status_code == 200)
     report = stack.job("monitor", "fees", "--window", "1h", "--min-rows", "1")
     assert (report["status"], report["version"], report["rows"]) == ("Complete", "1", len(rows))
     shell.run("slipway delete fees")
@@ -182,7 +182,7 @@ def promoted(stack: LocalStack, shell: Shell, body: dict[str, Any]) -> dict[str,
         ended = wait_for(
             "the promotion",
             lambda: (
-                (found := client.get(path).json())["state"] in ("succeeded", "failed") and found
+                (found := client.get(path).json()).get("state") in ("succeeded", "failed") and found
             ),
             START_SECONDS,
         )

@@ -300,6 +300,7 @@ def test_code_in_a_pipeline_is_refused_with_its_name_and_the_remedy() -> None:
         package(model, {"reference": NUMBERS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "inputs", "form"),
     [

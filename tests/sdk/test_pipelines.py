@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
@@ -50,6 +51,12 @@ PAGE = ROOT / "docs/how-to/logging.md"
 ROWS, FITTED = 1000, 700
 NUMBERS, TEXTS = ["fee", "income", "age"], ["city", "plan"]
 SMALL: dict[str, Any] = {"n_estimators": 20, "n_jobs": 1}
+QUIET: dict[str, Any] = {
+    "iterations": 20,
+    "thread_count": 1,
+    "verbose": 0,
+    "allow_writing_files": False,
+}
 
 
 def customers() -> pd.DataFrame:
@@ -258,6 +265,16 @@ CASES = [
         lambda: LGBMClassifier(**SMALL, verbose=-1),
         [*NUMBERS, "plan"], LEFT, "refused", "encode the categories by `OneHotEncoder`",
         "splits the categories of 'plan' itself.*OneHotEncoder",
+    ),
+    Case(
+        "`CatBoostClassifier` over numbers with missing values",
+        lambda: CatBoostClassifier(**QUIET), NUMBERS, LEFT, "onnx",
+    ),
+    Case(
+        "`CatBoostClassifier(cat_features=…)`",
+        lambda: CatBoostClassifier(**QUIET, cat_features=["note"]),
+        ["income", "age", "note"], LEFT, "refused", "encode the categories by `OneHotEncoder`",
+        r"encodes the categories of 'note' itself.*OneHotEncoder",
     ),
     Case(
         "`SplineTransformer`",

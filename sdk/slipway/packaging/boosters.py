@@ -1,4 +1,4 @@
-"""Adapter of onnxmltools: ONNX converters of XGBoost's and LightGBM's estimators."""
+"""ONNX converters of XGBoost's and LightGBM's estimators, by onnxmltools, and of CatBoost's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -12,20 +12,26 @@ from skl2onnx.common.shape_calculator import (
 )
 
 from slipway.errors import WrongParameter
+from slipway.packaging.catboost_trees import CatBoostClassifier, CatBoostRegressor
 from slipway.packaging.lightgbm_trees import LightGBMClassifier, LightGBMRegressor
 
 ML_OPSET = 3
 """Newest version of the domain ai.onnx.ml that these converters write."""
 
-REMEDY = (
+SCALED = (
     "trees need no scaling, which changes the last digits in the graph, and the library reads "
     "absent values of sparse columns as missing: pass numbers to the trees unscaled, and columns "
     "dense (ColumnTransformer(..., sparse_threshold=0)), then fit again"
 )
+"""The remedy where a graph of trees has other outputs than the library."""
+
+OTHER = "use another estimator of the library, or export the model to ONNX and log that file"
+"""The remedy where there is no graph."""
 
 _CONVERTERS: Mapping[str, tuple[str, str]] = {
     "xgboost": ("onnxmltools.convert.xgboost.operator_converters.XGBoost", "convert_xgboost"),
     "lightgbm": ("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "convert_lightgbm"),
+    "catboost": ("slipway.packaging.onnx_export", "convert_catboost"),
 }
 BOOSTER_TYPES = (
     "collections.OrderedDict",
@@ -41,7 +47,7 @@ BOOSTER_TYPES = (
 They are read to export a graph. Predictors do not have the libraries and read none of them.
 """
 
-_ESTIMATORS = {"xgboost": "XGB", "lightgbm": "LGBM"}
+_ESTIMATORS = {"xgboost": "XGB", "lightgbm": "LGBM", "catboost": "CatBoost"}
 
 
 def libraries_of(estimator: Any) -> list[str]:
@@ -75,6 +81,9 @@ def _register(library: str, convert: Callable[[Any, Any, Any], None]) -> None:
     if library == "lightgbm":
         classifiers.append(LightGBMClassifier)
         regressors.append(LightGBMRegressor)
+    if library == "catboost":
+        classifiers.append(CatBoostClassifier)
+        regressors.append(CatBoostRegressor)
     for kind in classifiers:
         update_registered_converter(
             kind, f"Slipway{kind.__name__}", calculate_linear_classifier_output_shapes, convert,

@@ -17,7 +17,7 @@ _CODES = 256
 
 def with_comparisons(boosting: Any) -> Any:
     """Return the boosting with comparisons in place of its splits by categories."""
-    if boosting._is_categorical_remapped is None:
+    if getattr(boosting, "_is_categorical_remapped", None) is None:
         return boosting
     other = copy(boosting)
     known, places = boosting._bin_mapper.make_known_categories_bitsets()

@@ -19,6 +19,8 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from slipway.packaging.catboost_trees import as_estimator, is_catboost
+
 
 def equivalent(fitted: Any) -> Any:
     """Return an estimator with the same predictions; itself where no part needs another form.
@@ -26,6 +28,8 @@ def equivalent(fitted: Any) -> Any:
     A search is its best estimator, a tuned threshold a fixed one, and boosting that encodes
     categories a pipeline with an encoder.
     """
+    if is_catboost(fitted):
+        return as_estimator(fitted)
     if isinstance(fitted, Pipeline):
         name, last = fitted.steps[-1]
         if (other := equivalent(last)) is last:
@@ -38,7 +42,7 @@ def equivalent(fitted: Any) -> Any:
     if isinstance(fitted, TunedThresholdClassifierCV):
         return _fixed(fitted)
     if isinstance(fitted, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
-        return fitted if fitted._preprocessor is None else _encoded(fitted)
+        return _encoded(fitted)
     return fitted
 
 
@@ -57,16 +61,20 @@ def _fixed(tuned: TunedThresholdClassifierCV) -> FixedThresholdClassifier:
     return fixed
 
 
-def _encoded(boosting: Any) -> Pipeline:
+def _encoded(boosting: Any) -> Any:
     """Return an encoder of the categories, and the boosting without its own, which is a function.
 
-    A missing or unknown category is NaN for the trees.
+    A missing or unknown category is NaN for the trees. Without categories it stays as it is.
     """
+    if boosting._preprocessor is None:
+        return boosting
     encoder = boosting._preprocessor.named_transformers_["encoder"]
     known = [
         np.asarray([each for each in categories if not pd.isna(each)])
         for categories in encoder.categories_
     ]
+    if not all(map(len, known)):  # a column whose values were all missing
+        return boosting
     split = boosting.is_categorical_
     names = list(getattr(boosting, "feature_names_in_", range(boosting.n_features_in_)))
     categories, numbers = (

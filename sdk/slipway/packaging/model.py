@@ -42,12 +42,14 @@ class PackagedModel:
     def check_samples(self, samples: Iterable[Arrays]) -> None:
         """Raise Refused unless the outputs of all samples fit, each row's alone as well."""
         for rows in samples:
-            self.check_outputs(rows)
-            self.check_rows(rows)
+            self.check_rows(rows, self.check_outputs(rows))
 
-    def check_rows(self, rows: Arrays) -> None:
-        """Raise Refused when the outputs of a row depend on other rows. Needs two rows or more."""
-        together = self.predict_rows(rows)
+    def check_rows(self, rows: Arrays, together: Arrays | None = None) -> None:
+        """Raise Refused when the outputs of a row depend on other rows. Needs two rows or more.
+
+        ``together`` are the outputs for the rows, if they are known.
+        """
+        together = together or self.predict_rows(rows)
         alone = self.predict_rows({name: array[:1] for name, array in rows.items()})
         for name, array in alone.items():
             beside = together[name][:1]

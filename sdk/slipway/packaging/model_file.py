@@ -1,4 +1,4 @@
-"""Model files of ONNX, skops, XGBoost and LightGBM; none of them can run code."""
+"""Model files of ONNX, skops, XGBoost, LightGBM and CatBoost; none of them can run code."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from slipway_contract.pickles import is_pickle, named_like_a_pickle
 
 from slipway.errors import Refused, WrongParameter
 from slipway.packaging.boosters import BOOSTER_TYPES
+from slipway.packaging.catboost_trees import read_catboost
 from slipway.packaging.lightgbm_trees import read_lightgbm
 from slipway.packaging.skops_file import read_skops
 
@@ -20,7 +21,7 @@ def read_model(path: Path) -> Any:
     """
     if not path.is_file():
         raise WrongParameter(
-            f"model: {path} is not a file; give one of ONNX, skops, XGBoost or LightGBM"
+            f"model: {path} is not a file; give one of ONNX, skops, XGBoost, LightGBM or CatBoost"
         )
     if named_like_a_pickle(path.name) or is_pickle(path):
         raise Refused(
@@ -35,6 +36,8 @@ def read_model(path: Path) -> Any:
         return _of_xgboost(path)
     if path.suffix in (".txt", ".lgb"):
         return read_lightgbm(path)
+    if path.suffix == ".cbm":
+        return read_catboost(path)
     return path
 
 

@@ -5,11 +5,15 @@ Such an estimator builds its graph by ``to_onnx(builder, input)``.
 
 from collections.abc import Callable
 from copy import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 from numpy.typing import NDArray
+from onnx import helper
 from skl2onnx import update_registered_converter
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common._registration import (
@@ -51,8 +55,6 @@ class _GraphBuilder:
         return out
 
     def _constant(self, value: NDArray[Any]) -> str:
-        from onnx import helper
-
         name = str(self._scope.get_unique_variable_name("constant"))
         kind = helper.np_dtype_to_tensor_dtype(value.dtype)
         self._container.add_initializer(name, kind, list(value.shape), value.ravel().tolist())
@@ -151,6 +153,32 @@ def _name_outputs(scope: Any, operator: Any, container: Any, *results: str) -> N
         )
 
 
+_SUMS = ("RMSE", "MAE", "MAPE", "Quantile", "Expectile", "Huber", "Lq", "LogCosh")
+"""Loss functions of CatBoost whose predictions are sums of leaves; others transform these."""
+
+
+def convert_catboost(scope: Any, operator: Any, container: Any) -> None:
+    """Add the node of the trees from CatBoost's own export."""
+    fitted = operator.raw_operator
+    trees = getattr(fitted, "trees", fitted)
+    loss = trees.get_all_params()["loss_function"].partition(":")[0]
+    if is_classifier(fitted):
+        if np.asarray(trees.classes_).dtype.kind == "b":
+            raise NotImplementedError("booleans as labels, fit it on 0 and 1 or on texts")
+    elif loss not in _SUMS:
+        raise NotImplementedError(f"the loss function {loss}, which transforms predictions")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "trees.onnx"
+        trees.save_model(str(file), format="onnx")
+        node = onnx.load(file).graph.node[0]  # the other one makes dictionaries
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = concatenate_variables(scope, operator.inputs, container)
+    container.add_node(
+        node.op_type, [given], [output.full_name for output in operator.outputs],
+        op_domain="ai.onnx.ml", name=scope.get_unique_operator_name(node.op_type), **attributes,
+    )  # fmt: skip
+
+
 def converting(convert: Any, other: Any, scope: Any, operator: Any, container: Any) -> None:
     """Call a converter for another estimator than that of the operator."""
     fitted, operator.raw_operator = operator.raw_operator, other
@@ -213,7 +241,8 @@ def _with_indicator(kind: type) -> None:
 
     def converted(scope: Any, operator: Any, container: Any) -> None:
         fitted = operator.raw_operator
-        if not fitted.add_indicator or isinstance(operator.inputs[0].type, StringTensorType):
+        texts = isinstance(operator.inputs[0].type, StringTensorType)
+        if texts or not fitted.add_indicator or not len(fitted.indicator_.features_):
             convert(scope, operator, container)
             return
         without = copy(fitted)

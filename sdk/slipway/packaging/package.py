@@ -13,7 +13,8 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway.errors import DifferentOutputs, NotConvertible, Refused, WrongParameter
-from slipway.packaging.boosters import REMEDY, libraries_of
+from slipway.packaging.boosters import OTHER, SCALED, libraries_of
+from slipway.packaging.catboost_trees import as_estimator, is_catboost
 from slipway.packaging.encoders import with_fitted_values
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.frames import fitted_columns, frame_rows, infer_inputs
@@ -40,7 +41,7 @@ def package(
     signature: Signature | None = None,
     inputs: tuple[Column, ...] = (),
 ) -> PackagedModel:
-    """Return a fitted estimator of scikit-learn, XGBoost or LightGBM as the package that is served.
+    """Return a fitted estimator of scikit-learn or of boosted trees as the package that is served.
 
     ``fitted`` may also be the path of an ONNX file, which is served unchanged. ``frames`` are rows
     by the name of the parameter that gave them; the package is compared with the estimator on all
@@ -50,10 +51,12 @@ def package(
     """
     if isinstance(fitted, Path):
         return of_graph(fitted, frames, signature)
+    if is_catboost(fitted):
+        fitted = as_estimator(fitted)
     if not isinstance(fitted, BaseEstimator):
         raise WrongParameter(
             f"model: is a {type(fitted).__name__}; give a fitted estimator or pipeline of "
-            "scikit-learn, XGBoost or LightGBM"
+            "scikit-learn, XGBoost, LightGBM or CatBoost"
         )
     names = [str(name) for name in getattr(fitted, "feature_names_in_", ())]
     frames = {field: fitted_columns(names, frame, field) for field, frame in frames.items()}
@@ -109,7 +112,8 @@ def _packaged(estimator: Estimator, samples: list[Sample], frame: pd.DataFrame) 
         return as_graph(estimator, [*samples, *probes], "the model", origin)
     except (NotConvertible, Refused) as error:
         if libraries:
-            raise Refused(f"the model has no equivalent ONNX graph: {error}; {REMEDY}") from error
+            remedy = SCALED if isinstance(error, DifferentOutputs) else OTHER
+            raise Refused(f"the model has no equivalent ONNX graph: {error}; {remedy}") from error
         logger.warning("packaged as skops, because it has no equivalent ONNX graph: %s", error)
         return as_skops(estimator, samples, str(error))
 
