@@ -8,8 +8,8 @@ import pytest
 from slipway.errors import CorruptTable, Unavailable, WrongDigest
 from slipway.training.dataset import Table
 from slipway.training.installed import declared_dataset
-from slipway_jobs.data.cleveland import read_cleveland
-from slipway_jobs.data.synthetic import synthetic_heart
+from slipway_heart.cleveland import read_cleveland
+from slipway_heart.synthetic import synthetic_heart
 from slipway_jobs.datasets.sources import first_available, load
 from slipway_jobs.settings import Settings
 

@@ -20,9 +20,9 @@ from slipway.training.metric import scores
 from slipway.training.split import Split, check_split
 from slipway.training.task import Task, parse_parameters
 from slipway_contract.registry import Tag
-from slipway_jobs.data.beat_shape import WIDTH, BeatShape
-from slipway_jobs.data.mitbih import BEAT, read_beats
-from slipway_jobs.data.synthetic_beats import synthetic_beats
+from slipway_ecg.beat_shape import WIDTH, BeatShape
+from slipway_ecg.mitbih import BEAT, read_beats
+from slipway_ecg.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import load
 from slipway_jobs.formats.served import Served

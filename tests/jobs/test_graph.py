@@ -23,9 +23,9 @@ from slipway.training.target import Quantity
 from slipway.training.task import Task, parse_parameters
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_jobs.data.synthetic import synthetic_heart
+from slipway_heart.synthetic import synthetic_heart
 from slipway_jobs.formats.served import Served
-from slipway_jobs.models.heart import THRESHOLD
+from slipway_heart.task import THRESHOLD
 from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 

@@ -14,7 +14,7 @@ from slipway.training.installed import declared_task
 from slipway.training.split import BySubject, ByTime, Split, check_split
 from slipway.training.target import Classes, Quantity
 from slipway.training.task import parse_parameters
-from slipway_jobs.data.synthetic import synthetic_heart
+from slipway_heart.synthetic import synthetic_heart
 
 PATIENTS = synthetic_heart()
 BY_PATIENT = BySubject(0.3)

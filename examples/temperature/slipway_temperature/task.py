@@ -21,7 +21,7 @@ from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.climate import INPUTS
+from slipway_temperature.climate import INPUTS
 
 _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 

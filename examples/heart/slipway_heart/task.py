@@ -20,7 +20,7 @@ from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.cleveland import COLUMNS
+from slipway_heart.cleveland import COLUMNS
 
 # Codes without an order; the others are numbers, counts, or binary.
 _NOMINAL = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slipway_jobs.networks.convolution import Array
+from slipway_ecg.networks.convolution import Array
 
 _MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-8
 

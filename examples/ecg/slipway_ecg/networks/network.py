@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_jobs.data.beat_shape import GraphBuilder
-from slipway_jobs.networks.convolution import Array, Convolution
+from slipway_ecg.beat_shape import GraphBuilder
+from slipway_ecg.networks.convolution import Array, Convolution
 
 SIZES = (9, 7)
 """Samples of a window of each convolution."""

@@ -2,8 +2,8 @@
 
 from slipway.training.dataset import Dataset
 
-from slipway_jobs.data import cleveland
-from slipway_jobs.data.synthetic import SEED, synthetic_heart
+from slipway_heart import cleveland
+from slipway_heart.synthetic import SEED, synthetic_heart
 
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
 _JANOSI = (
@@ -43,7 +43,7 @@ HEART_CLEVELAND_RECODED = Dataset(
 HEART_SYNTHETIC = Dataset(
     name="heart-synthetic",
     title="Synthetic: patients in the schema of the Cleveland table",
-    source=f"slipway_jobs.data.synthetic, seed {SEED}",
+    source=f"slipway_heart.synthetic, seed {SEED}",
     licence="Apache-2.0",
     citation="none: made by Slipway's generator; not valid for patients",
     subject="synthetic patient",

@@ -12,9 +12,9 @@ from slipway.training.task import Estimator, Parameters, Task
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.beat_shape import BeatShape
-from slipway_jobs.data.mitbih import CLASSES, COLUMNS
-from slipway_jobs.networks.classifier import SignalNetwork
+from slipway_ecg.beat_shape import BeatShape
+from slipway_ecg.mitbih import CLASSES, COLUMNS
+from slipway_ecg.networks.classifier import SignalNetwork
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",

@@ -9,10 +9,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from slipway.training.dataset import Floats
 from threadpoolctl import threadpool_limits
 
-from slipway_jobs.data.beat_shape import GraphBuilder
-from slipway_jobs.networks.adam import Adam
-from slipway_jobs.networks.convolution import Array
-from slipway_jobs.networks.network import Network
+from slipway_ecg.beat_shape import GraphBuilder
+from slipway_ecg.networks.adam import Adam
+from slipway_ecg.networks.convolution import Array
+from slipway_ecg.networks.network import Network
 
 BATCH = 64
 """Rows of one training step."""

@@ -2,8 +2,8 @@
 
 from slipway.training.dataset import Dataset
 
-from slipway_jobs.data import mitbih
-from slipway_jobs.data.synthetic_beats import BEATS, RECORDS, SEED, synthetic_beats
+from slipway_ecg import mitbih
+from slipway_ecg.synthetic_beats import BEATS, RECORDS, SEED, synthetic_beats
 
 ECG_MITBIH = Dataset(
     name="ecg-mitbih",
@@ -28,7 +28,7 @@ ECG_MITBIH = Dataset(
 ECG_SYNTHETIC = Dataset(
     name="ecg-synthetic",
     title=(f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} records"),
-    source=f"slipway_jobs.data.synthetic_beats, seed {SEED}",
+    source=f"slipway_ecg.synthetic_beats, seed {SEED}",
     licence="Apache-2.0",
     citation="none: made by Slipway's generator; not valid for patients",
     subject="synthetic record",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from slipway.training.dataset import Table
 
-from slipway_jobs.data.mitbih import RATE, SAMPLES
+from slipway_ecg.mitbih import RATE, SAMPLES
 
 SEED = 125
 RECORDS = 40

@@ -9,8 +9,8 @@ from slipway.training.target import Classes
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.mitbih import COLUMNS
-from slipway_jobs.models import ecg
+from slipway_ecg.mitbih import COLUMNS
+from slipway_ecg import task as ecg
 
 
 def abnormal(labels: Labels) -> Labels:

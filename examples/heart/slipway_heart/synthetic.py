@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from slipway.training.dataset import Table
 
-from slipway_jobs.data.cleveland import COLUMNS
+from slipway_heart.cleveland import COLUMNS
 
 SEED = 1989
 ROWS = 303

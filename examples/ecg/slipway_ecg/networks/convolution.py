@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from slipway_jobs.data.beat_shape import GraphBuilder
+from slipway_ecg.beat_shape import GraphBuilder
 
 Array = NDArray[Any]
 
