@@ -59,6 +59,17 @@ RUN uv pip install --quiet --python /opt/slipway --prefix /own --no-deps \
       --build-constraints requirements/dev.txt ./contract ./cluster ./sdk ./jobs \
  && PYTHONPATH=/own/lib/python3.11/site-packages /opt/slipway/bin/python manifests/imports slipway_jobs slipway_cluster slipway
 
+# The sample models: packages of users, on the image of the Jobs.
+FROM jobs-build AS examples-build
+COPY examples/heart examples/heart
+COPY examples/digits examples/digits
+COPY examples/temperature examples/temperature
+COPY examples/ecg examples/ecg
+RUN uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps \
+      --build-constraints requirements/dev.txt ./examples/heart ./examples/digits ./examples/temperature ./examples/ecg \
+ && PYTHONPATH=/own/lib/python3.11/site-packages:/examples/lib/python3.11/site-packages \
+      /opt/slipway/bin/python manifests/imports slipway_heart slipway_digits slipway_temperature slipway_ecg
+
 FROM tools AS serving-build
 COPY serving/requirements.txt serving/
 RUN uv pip sync --quiet --python /opt/slipway --require-hashes serving/requirements.txt && manifests/slim /opt/slipway \
@@ -138,6 +149,18 @@ ARG REVISION=unknown
 ENV SLIPWAY_GIT_REVISION=$REVISION
 LABEL org.opencontainers.image.title="slipway/jobs" \
       org.opencontainers.image.description="Train, evaluate, promote, monitor; and the tracking server of MLflow" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# The image of trainings of the sample models.
+FROM jobs AS examples
+COPY --from=examples-build /examples /opt/slipway
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ENV SLIPWAY_GIT_REVISION=$REVISION
+LABEL org.opencontainers.image.title="slipway/examples" \
+      org.opencontainers.image.description="The Jobs, with the sample models" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

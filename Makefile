@@ -142,7 +142,7 @@ SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 WORKERS ?= 4
 SUITES := serving apps
 PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
-APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e2e
+APPS_TESTS := tests examples --ignore tests/serving --ignore tests/local --ignore tests/e2e
 
 .PHONY: test $(SUITES:%=test-%)
 test: install ## the fast tests: those that are not marked as slow; no cluster

@@ -9,7 +9,7 @@ export KSERVE_VERSION       ?= v0.20.0
 export METRICS_SERVER_CHART ?= https://github.com/kubernetes-sigs/metrics-server/releases/download/metrics-server-helm-chart-3.13.1/metrics-server-3.13.1.tgz
 
 .PHONY: images
-images: ## build the five container images, and Valkey for the kind cluster
+images: ## build the six container images, and Valkey for the kind cluster
 	@manifests/build-images
 
 .PHONY: kind

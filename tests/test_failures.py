@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/troubleshooting").glob("[!R]*.md"))
 INDEX = ROOT / "docs/troubleshooting/README.md"
 ALERTS = ROOT / "charts/slipway/templates/observability/prometheusrule.yaml"
-PACKAGES = ("contract", "cluster", "sdk", "jobs", "serving", "controller", "gateway")
+PACKAGES = ("contract", "cluster", "sdk", "jobs", "serving", "controller", "gateway", "examples/*")
 OTHERS = ("charts/slipway/templates/**/*.*", "charts/slipway/files/*.sh", "manifests/bring-up")
 GAP = "…"
 """Variable part of a text, in a page as in a source."""

@@ -1,5 +1,7 @@
 """Errors of the SDK and of Jobs, each with the exit status of a program that ends with it."""
 
+from slipway_contract.errors import InvalidInput as InvalidInput  # of an input's values
+
 
 class SlipwayError(Exception):
     """An error with a reason for the user, ``str()``, and an exit status, ``status``."""

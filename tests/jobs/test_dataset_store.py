@@ -14,8 +14,9 @@ from slipway.training.dataset import Dataset, Loaded, SourceKind, Table
 from slipway.training.installed import dataset_names, declared_dataset
 from slipway.training.task import Task
 from slipway_contract.registry import Tag
-from slipway_heart.synthetic import synthetic_heart
 from slipway_ecg.synthetic_beats import synthetic_beats
+from slipway_heart import datasets as heart_datasets
+from slipway_heart.synthetic import synthetic_heart
 from slipway_jobs.datasets.dataset_store import (
     ENTRY_FILE,
     TABLE_FILE,
@@ -25,7 +26,6 @@ from slipway_jobs.datasets.dataset_store import (
     write_table,
 )
 from slipway_jobs.datasets.storing import store, store_all
-from slipway_heart import datasets as heart_datasets
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.settings import Settings
 

@@ -24,8 +24,8 @@ from slipway.training.task import Task, parse_parameters
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_heart.synthetic import synthetic_heart
-from slipway_jobs.formats.served import Served
 from slipway_heart.task import THRESHOLD
+from slipway_jobs.formats.served import Served
 from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 
@@ -168,7 +168,7 @@ def quantity() -> tuple[Task, Table]:
     )
     task = replace(
         declared_task("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE),
-        selection=MAE, datasets=(),
+        selection=MAE, datasets=("units",),
         signature=Signature(inputs=inputs, outputs=(Column(name="units", datatype=Datatype.FP32),)),
         estimators=lambda _: {"boosting": GradientBoostingRegressor(random_state=0),
         "mean": DummyRegressor()},

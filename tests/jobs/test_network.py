@@ -9,10 +9,10 @@ from slipway.training.installed import declared_task
 from slipway.training.metric import scores
 from slipway.training.target import Classes
 from slipway.training.task import Task, parse_parameters
-from slipway_ecg.synthetic_beats import synthetic_beats
-from slipway_jobs.formats.served import Served
 from slipway_ecg.networks.classifier import SignalNetwork
 from slipway_ecg.networks.network import Network
+from slipway_ecg.synthetic_beats import synthetic_beats
+from slipway_jobs.formats.served import Served
 from slipway_jobs.training.training import check_parity, fit
 
 ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")

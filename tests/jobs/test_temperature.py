@@ -11,11 +11,11 @@ from slipway.training.installed import declared_task
 from slipway.training.split import Split
 from slipway.training.task import parse_parameters
 from slipway_contract.errors import InvalidInput
-from slipway_temperature.climate import synthetic_climate
-from slipway_temperature.task import climatology
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.training import Fitted, fit
+from slipway_temperature.climate import synthetic_climate
+from slipway_temperature.task import climatology
 
 from tests.jobs.conftest import Trainer
 

@@ -148,6 +148,7 @@ def test_a_task_on_a_data_frame_has_no_parameter_dataset() -> None:
 def test_the_command_trains_a_task_of_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As in docs/how-to/own-tasks.md."""
     (tmp_path / "my_churn.py").write_text("from tests.sdk.own_task import task\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(Path(__file__).parents[2])

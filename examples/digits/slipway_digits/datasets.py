@@ -1,9 +1,8 @@
 """The datasets of digits."""
 
 import numpy as np
+from slipway.training import Column, Datatype
 from slipway.training.dataset import Dataset, Table
-from slipway_contract.signature import Column
-from slipway_contract.v2 import Datatype
 
 
 def _digits() -> Table:

@@ -8,12 +8,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from slipway.training import Column, Datatype, ImageSpec, Signature
 from slipway.training.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway.training.space import Choice, Range
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.signature import Column, ImageSpec, Signature
-from slipway_contract.v2 import Datatype
 
 
 class DigitsParameters(Parameters):

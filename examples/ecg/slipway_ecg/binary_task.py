@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+from slipway.training import Column, Datatype, Signature
 from slipway.training.dataset import Labels
 from slipway.training.metric import ACCURACY, AUC, BRIER, MACRO_F1
 from slipway.training.target import Classes
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
-from slipway_ecg.mitbih import COLUMNS
 from slipway_ecg import task as ecg
+from slipway_ecg.mitbih import COLUMNS
 
 
 def abnormal(labels: Labels) -> Labels:

@@ -12,9 +12,8 @@ import zlib
 
 import numpy as np
 from slipway.errors import CorruptTable
+from slipway.training import Column, Datatype
 from slipway.training.dataset import Floats, Table
-from slipway_contract.signature import Column
-from slipway_contract.v2 import Datatype
 
 RATE = 125
 """Samples per second."""

@@ -6,11 +6,10 @@ from typing import Literal
 from pydantic import Field
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
+from slipway.training import Column, Datatype, Signature
 from slipway.training.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
 from slipway_ecg.beat_shape import BeatShape
 from slipway_ecg.mitbih import CLASSES, COLUMNS

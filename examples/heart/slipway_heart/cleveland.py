@@ -9,11 +9,9 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from slipway.errors import CorruptTable
+from slipway.errors import CorruptTable, InvalidInput
+from slipway.training import Column, Datatype
 from slipway.training.dataset import Table
-from slipway_contract.errors import InvalidInput
-from slipway_contract.signature import Column
-from slipway_contract.v2 import Datatype
 
 _YES_NO = {0: "no", 1: "yes"}
 

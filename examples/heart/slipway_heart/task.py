@@ -13,12 +13,11 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
+from slipway.training import Column, Datatype, Signature
 from slipway.training.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway.training.space import Choice, Range
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
 from slipway_heart.cleveland import COLUMNS
 

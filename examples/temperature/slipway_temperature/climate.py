@@ -8,9 +8,8 @@ K less per kilometre (the lapse rate of the standard atmosphere), and the weathe
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway.training import Column, Datatype
 from slipway.training.dataset import Table
-from slipway_contract.signature import Column
-from slipway_contract.v2 import Datatype
 
 SEED = 1961
 STATIONS = 240

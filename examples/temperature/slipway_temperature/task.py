@@ -14,12 +14,11 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from slipway.training import Column, Datatype, Signature
 from slipway.training.dataset import Table
 from slipway.training.metric import MAE, RMSE, Predictions
 from slipway.training.target import Quantity
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
 from slipway_temperature.climate import INPUTS
 

@@ -4,6 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slipway_contract.signature import Column, ImageSpec, Signature
+    from slipway_contract.v2 import Datatype
+
     from slipway.training.dataset import Dataset, DatasetSettings, Table
     from slipway.training.metric import (
         ACCURACY,
@@ -37,24 +40,30 @@ __all__ = [
     "ByTime",
     "Choice",
     "Classes",
+    "Column",
     "Dataset",
     "DatasetSettings",
+    "Datatype",
     "Direction",
     "Estimator",
+    "ImageSpec",
     "Metric",
     "Parameters",
     "Quantity",
     "Range",
+    "Signature",
     "Table",
     "Task",
 ]
 
 _MODULES = {
-    "dataset": ("Dataset", "DatasetSettings", "Table"),
-    "space": ("Choice", "Range"),
-    "split": ("BySubject", "ByTime"),
-    "target": ("Classes", "Quantity"),
-    "task": ("Estimator", "Parameters", "Task"),
+    "slipway_contract.signature": ("Column", "ImageSpec", "Signature"),
+    "slipway_contract.v2": ("Datatype",),
+    "slipway.training.dataset": ("Dataset", "DatasetSettings", "Table"),
+    "slipway.training.space": ("Choice", "Range"),
+    "slipway.training.split": ("BySubject", "ByTime"),
+    "slipway.training.target": ("Classes", "Quantity"),
+    "slipway.training.task": ("Estimator", "Parameters", "Task"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -64,7 +73,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'slipway.training' has no attribute {name!r}")
     try:
-        module = import_module(f"slipway.training.{_MODULE_OF.get(name, 'metric')}")
+        module = import_module(_MODULE_OF.get(name, "slipway.training.metric"))
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"slipway.training.{name} needs {error.name}; run: pip install 'slipway[training]'",

@@ -1,0 +1,1 @@
+"""The example digits: handwritten digits from 8×8 pixels."""

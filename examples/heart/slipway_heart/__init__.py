@@ -1,0 +1,1 @@
+"""The example heart: heart disease from 13 clinical inputs."""

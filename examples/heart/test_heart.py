@@ -1,0 +1,20 @@
+"""The example heart is installed, and its model is better than a constant."""
+
+from slipway.training.baseline import baseline_scores
+from slipway.training.installed import declared_dataset, declared_task
+from slipway.training.metric import scores
+from slipway.training.task import parse_parameters
+
+
+def test_the_model_beats_its_baselines() -> None:
+    task, dataset = declared_task("heart"), declared_dataset("heart-synthetic")
+    assert dataset.make is not None
+    split = task.parts(dataset.make(), dataset.subject)
+    parameters = parse_parameters(task, {"C": "0.1"})
+    estimator = next(iter(task.estimators(parameters).values()))
+    estimator.fit(split.train.features, split.train.labels)
+    metric = task.selection
+    predictions = task.target.predict(estimator, split.test.features)
+    found = scores([metric], split.test.labels, predictions)[metric.name]
+    for other in baseline_scores([metric], task.target.baselines, split.train, split.test).values():
+        assert metric.direction.gain(found, other[metric.name]) > 0

@@ -1,0 +1,1 @@
+"""The example temperature: temperature by place, month and hour."""
