@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.chart import CHART, VALUES, Rendering, render
+from tests.chart.chart import CHART, KIND_VALUES, VALUES, Rendering, render
 from tests.support.processes import program
 
 
@@ -17,6 +17,12 @@ def helm() -> str:
 def default(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
     """Render the chart with its defaults."""
     return render()
+
+
+@pytest.fixture(scope="session")
+def kind(helm: str) -> Rendering:  # noqa: ARG001
+    """Render the chart with the values of the kind cluster, which has the sample models."""
+    return render(KIND_VALUES)
 
 
 @pytest.fixture(scope="session")

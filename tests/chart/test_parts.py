@@ -61,7 +61,7 @@ def variables(settings: type[BaseSettings]) -> set[str]:
         ("Deployment slipway-gateway", "migrate", GatewaySettings),
         ("Deployment slipway-worker", "worker", GatewaySettings),
         ("Deployment slipway-controller", "controller", ControllerSettings),
-        ("CronJob train-heart", "job", JobSettings),
+        ("CronJob train", "job", JobSettings),
         ("CronJob monitor", "job", JobSettings),
         ("CronJob batch", "job", JobSettings),
     ],
@@ -420,8 +420,8 @@ def test_the_gateway_may_write_only_jobs_and_models(default: Rendering) -> None:
     }
 
 
-def test_a_training_template_has_the_schema_of_its_parameters(default: Rendering) -> None:
-    templates = default.of("CronJob")
+def test_a_training_template_has_the_schema_of_its_parameters(kind: Rendering) -> None:
+    templates = kind.of("CronJob")
     for model in ("heart", "digits"):
         schema = templates[f"train-{model}"]["metadata"]["annotations"]["slipway.dev/parameters"]
         assert json.loads(schema) == parameters_schema(declared_task(model))
@@ -456,7 +456,7 @@ def test_the_template_of_declared_trainings_cannot_be_replaced() -> None:
 def test_submitted_jobs_are_kept_for_their_ttl_independent_of_later_ones(
     default: Rendering,
 ) -> None:
-    spec = default.of("CronJob")["train-heart"]["spec"]
+    spec = default.of("CronJob")["train"]["spec"]
     assert min(spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) >= 1000
     assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
 
@@ -464,10 +464,8 @@ def test_submitted_jobs_are_kept_for_their_ttl_independent_of_later_ones(
 def test_a_batch_is_retried_and_only_its_job_may_call_predictors(default: Rendering) -> None:
     assert default.of("CronJob")["batch"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 6
     assert "SLIPWAY_PREDICTOR_TOKEN" in environment(container(default, "CronJob batch", "job"))
-    assert default.of("CronJob")["train-heart"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
-    assert "SLIPWAY_PREDICTOR_TOKEN" not in environment(
-        container(default, "CronJob train-heart", "job")
-    )
+    assert default.of("CronJob")["train"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
+    assert "SLIPWAY_PREDICTOR_TOKEN" not in environment(container(default, "CronJob train", "job"))
 
 
 def test_a_worker_has_read_permissions_only(default: Rendering) -> None:
@@ -547,13 +545,13 @@ def test_an_existing_private_key_needs_its_public_key() -> None:
     render(None, "signing.existingSecret=mine", "signing.required=false")
 
 
-def test_the_workers_of_a_sweep_get_its_name_from_their_job(default: Rendering) -> None:
-    template = default.of("CronJob")["tune-heart"]
+def test_the_workers_of_a_sweep_get_its_name_from_their_job(kind: Rendering) -> None:
+    template = kind.of("CronJob")["tune-heart"]
     job = template["spec"]["jobTemplate"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 2, 2)
     (name,) = [
         each
-        for each in container(default, "CronJob tune-heart", "job")["env"]
+        for each in container(kind, "CronJob tune-heart", "job")["env"]
         if each["name"] == "SLIPWAY_SWEEP"
     ]
     assert (
@@ -811,7 +809,7 @@ def test_the_whole_release_fits_a_node_of_two_cpus(default: Rendering) -> None:
         ("Deployment slipway-identity", "identity", 1),
         ("StatefulSet slipway-postgresql", "postgresql", 1),
         ("ClusterServingRuntime slipway-mlserver", "kserve-container", 2),
-        ("CronJob train-heart", "job", 1),
+        ("CronJob train", "job", 1),
     ):
         each = requested(container(default, owner, name))
         cpu, memory = cpu + count * each[0], memory + count * each[1]
