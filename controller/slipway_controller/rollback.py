@@ -137,6 +137,7 @@ def plan_move(model: Model, alias: ObservedAlias) -> tuple[MoveAlias, ...]:
         declared.version,
         f"--alias={model.spec.alias}",
         "--rollback",
+        f"--from={alias.version}",
         f"--reason={declared.reason}",
     )
     return (MoveAlias(job_name(model, declared, alias.version), args, json.dumps(request)),)

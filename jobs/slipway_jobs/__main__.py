@@ -130,8 +130,9 @@ def _promote(given: Namespace) -> dict[str, Any]:
         task.metric(given.metric)
     direction = Direction(given.direction) if given.direction else None
     request = PromotionRequest(
-        given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason
-    )
+        given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason,
+        given.moved_from and command.version(given.moved_from),
+    )  # fmt: skip
     tracking = Tracking(settings.mlflow_tracking_uri)
     if number != command.BEST:
         return promote(task, tracking.version(given.model, number), request, settings, tracking)

@@ -177,6 +177,12 @@ def _promote(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rollback", action="store_true", help="skip the gate; the audit tag records it"
     )
+    command.add_argument(
+        "--from",
+        dest="moved_from",
+        metavar="VERSION",
+        help="move the alias from this version only; by default from any",
+    )
     command.add_argument("--reason", default="", help="reason, for the audit tag")
 
 

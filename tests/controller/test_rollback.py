@@ -161,7 +161,8 @@ def test_a_kept_version_serves_at_once_and_a_job_then_moves_the_alias(world: Wor
     (job,) = world.cluster.list(JOB)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["args"] == [
-        "promote", "heart", "1", "--alias=champion", "--rollback", "--reason=wrong scores",
+        "promote", "heart", "1", "--alias=champion", "--rollback", "--from=2",
+        "--reason=wrong scores",
     ]  # fmt: skip
     annotations = job["metadata"]["annotations"]
     assert annotations[labels.SUBMITTED_BY] == labels.CONTROLLER

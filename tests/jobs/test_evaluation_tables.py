@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
-from slipway.errors import NoSuchVersion, WrongDigest, WrongParameter
+from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway.packaging.evaluation import FILE
 from slipway.registry.evaluations import EXPERIMENT, read_table
 from slipway.registry.tracking import Tracking, Version
@@ -155,6 +155,19 @@ def test_versions_that_cannot_be_compared_are_refused_with_the_reason(gate: Gate
     )
     with pytest.raises(NoSuchVersion, match=r"no-table/1: has no evaluation table and no task"):
         gate.promote(without)
+
+
+def test_a_late_job_does_not_move_an_alias_that_was_moved_meanwhile(gate: Gate) -> None:
+    first, second, third = (
+        gate.log(LinearRegression().fit(NUMBERS[["a"]], NUMBERS["b"]), "late", NUMBERS[["a"]],
+                 NUMBERS["b"])
+        for _ in range(3)
+    )  # fmt: skip
+    rollback = {"rollback": True, "reason": "wrong scores"}
+    gate.promote(third, **rollback)
+    with pytest.raises(Refused, match="champion points to version 3 of late, not to 2, so nothing"):
+        gate.promote(first, moved_from=second.version, **rollback)
+    assert gate.promote(first, moved_from=third.version, **rollback)["state"] == "promoted"
 
 
 def test_another_content_of_a_stored_table_is_refused(gate: Gate, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Rollbacks:
             if _declared(old) != wanted:
                 try:
                     old = await self._write(context, model, old, wanted)
-                except Changed:
+                except (Changed, Missing):  # a deleted Model is reported by the next read
                     continue
             return await self._answer(model, old, body)
         raise changes_too_often(model)
@@ -120,8 +120,9 @@ class Rollbacks:
             await called(partial(self._cancel, model))
         else:
             detail["rollback"] = spec["rollback"] = wanted.manifest()
+        new = {key: value for key, value in old.items() if key != "status"} | {"spec": spec}
         async with self._audit.noted(context, "model.rollback", f"models/{model}", detail):
-            return await called(partial(self._cluster.replace, {**old, "spec": spec}))
+            return await called(partial(self._cluster.replace, new))
 
     def _cancel(self, model: str) -> None:
         """Delete the Jobs that are to move the alias for a rollback that ends."""

@@ -1,6 +1,7 @@
 """The best version of a model by a metric, of those that have the same evaluation."""
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +88,14 @@ def best_version(
     for version in same:
         try:
             (predictions,) = evaluation.predictions(version, [metric])
+            score = metric.score(evaluation.truth, predictions)
+            if not math.isfinite(score):
+                raise Incomparable(f"its {by} is {score}")
         except (WrongParameter, WrongDigest, NoSuchVersion) as error:
             logger.warning("%s is skipped: %s", version, error)
             skipped[version.version] = str(error)
         else:
-            scored[version.version] = metric.score(evaluation.truth, predictions)
+            scored[version.version] = score
             logger.info("%s: %s %.4f", version, by, scored[version.version])
     if not scored:
         raise Incomparable("; ".join(skipped.values()))

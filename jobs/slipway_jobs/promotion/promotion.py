@@ -50,6 +50,8 @@ class PromotionRequest:
     dry_run: bool = False
     rollback: bool = False
     reason: str = ""
+    moved_from: str | None = None
+    """Version from which alone the alias may be moved; a Job can start long after its request."""
     chosen_of: int = 1
     """Number of versions from which the candidate was chosen by their scores."""
 
@@ -77,6 +79,12 @@ def promote(
     }
     if live is not None and live.version == candidate.version:
         return {"state": "unchanged", "reason": f"{candidate} is {request.alias} already", **result}
+    at = live.version if live else None
+    if request.moved_from not in (None, at):
+        raise Refused(
+            f"{request.alias} points to version {at or 'none'} of {candidate.name}, not to "
+            f"{request.moved_from}, so nothing was moved; decide again"
+        )
     if request.rollback:
         gate: dict[str, Any] = {
             "gate": "skipped (rollback)",
