@@ -1,13 +1,16 @@
 """Adoption of what plain MLflow code logs: one test logs, adopts and predicts with each flavor."""
 
+import importlib
 import json
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import catboost
 import lightgbm
 import mlflow
 import numpy as np
@@ -216,6 +219,42 @@ def test_a_pipeline_that_ends_in_trees_is_read_from_skops(shop: Shop) -> None:
     )
 
 
+@pytest.mark.slow
+def test_trees_of_catboost_answer_nulls_where_the_library_is_installed(shop: Shop) -> None:
+    fitted = catboost.CatBoostClassifier(
+        iterations=5, verbose=False, allow_writing_files=False
+    ).fit(NUMBERS, LEFT.astype(int))  # fmt: skip
+    version = shop.log(
+        mlflow.catboost.log_model, fitted, "plain-catboost", input_example=NUMBERS.head(20)
+    )
+    adopted = shop.adopt(version)
+    assert adopted.missing == {"monthly fee"}
+    np.testing.assert_allclose(
+        adopted.predict(NUMBERS)["probability"], fitted.predict_proba(NUMBERS)[:, 1], atol=1e-5
+    )
+
+
+def test_catboost_is_refused_without_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    importlib.invalidate_caches()
+    monkeypatch.delitem(sys.modules, "catboost", raising=False)
+    reason = refusal(folder(tmp_path, {"catboost": {"data": "model.cb"}}))
+    assert "whose library is not in the image of this Job" in reason
+    assert "slipway.log_model(model, 'churn', reference=X), and move the alias" in reason
+
+
+def test_trees_that_split_categories_are_refused_with_the_pipeline(tmp_path: Path) -> None:
+    table = NUMBERS.assign(plan=TABLE["plan"].astype("category"))
+    fitted = xgboost.XGBClassifier(n_estimators=2, enable_categorical=True).fit(table, LEFT)
+    fitted.save_model(tmp_path / "model.ubj")
+    rows = {"columns": list(table.columns), "data": table.fillna(0).head(3).to_numpy().tolist()}
+    reason = refusal(folder(tmp_path, FLAVOR, None, rows))
+    assert "splits the categories of 'plan' itself" in reason
+    assert "make_column_transformer((OneHotEncoder(" in reason
+
+
 def test_a_ranker_is_refused(tmp_path: Path) -> None:
     ranker = xgboost.XGBRanker(n_estimators=2)
     ranker.fit(NUMBERS, LEFT.astype(int), qid=np.repeat(np.arange(10), 20))
@@ -368,7 +407,6 @@ def refusal(path: Path, limit: int = LIMIT) -> str:
     ("flavor", "command"),
     [
         ("pytorch", "dynamic_axes={'x': {0: 'rows'}}, dynamo=False), then mlflow.onnx.log_model("),
-        ("catboost", "run model.save_model('model.onnx', format='onnx'), then mlflow.onnx"),
         ("keras", "tf2onnx.convert.from_keras(model, output_path='model.onnx')"),
         ("tensorflow", "tf2onnx.convert.from_keras(model, output_path='model.onnx')"),
         ("spark", "export the model to ONNX, run mlflow.onnx.log_model(onnx.load('model.onnx')"),

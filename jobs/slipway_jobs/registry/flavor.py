@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from slipway.errors import Refused
@@ -14,6 +15,7 @@ _FILES: Mapping[str, tuple[str, str]] = {
     "sklearn": ("pickled_model", "model.pkl"),
     "xgboost": ("data", "model.xgb"),
     "lightgbm": ("data", "model.lgb"),
+    "catboost": ("data", "model.cb"),
 }
 """For each adopted flavor: the key of ``MLmodel`` with the name of the model file, and MLflow's
 default for it."""
@@ -25,8 +27,9 @@ _LOG_ONNX = (
 
 _REMEDIES: Mapping[str, tuple[str, str]] = {
     "catboost": (
-        "whose library is not in the image of the Jobs",
-        f"model.save_model('model.onnx', format='onnx'), then {_LOG_ONNX}",
+        "whose library is not in the image of this Job",
+        "pip install 'slipway[catboost]' where the model was fitted, then "
+        "slipway.log_model(model, {name!r}, reference=X)",
     ),
     "pytorch": (
         "a pickle, which could run any code",
@@ -49,7 +52,7 @@ _SKOPS = (
     "serialization_format='skops', input_example=X.head())"
 )
 
-_SUPPORTED = ", ".join(_FILES)
+_SUPPORTED = "onnx, sklearn, xgboost, lightgbm"
 
 
 def model_file(logged: LoggedModel, name: str) -> tuple[str, Path]:
@@ -59,7 +62,7 @@ def model_file(logged: LoggedModel, name: str) -> tuple[str, Path]:
     """
     flavors = logged.description.flavors
     flavor = next((each for each in _FILES if each in flavors), None)
-    if flavor is None:
+    if flavor is None or (flavor == "catboost" and find_spec("catboost") is None):
         raise Refused(_refusal(flavors.keys() - {"python_function"}, name))
     key, default = _FILES[flavor]
     path = logged.file(flavors[flavor].get(key) or default, logged.limit)

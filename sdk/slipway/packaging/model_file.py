@@ -36,7 +36,7 @@ def read_model(path: Path) -> Any:
         return _of_xgboost(path)
     if path.suffix in (".txt", ".lgb"):
         return read_lightgbm(path)
-    if path.suffix == ".cbm":
+    if path.suffix in (".cbm", ".cb"):
         return read_catboost(path)
     return path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_string_dtype
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer
 from slipway_contract.signature import Column, Signature
@@ -123,7 +124,7 @@ def _check_categories(fitted: Any, frame: pd.DataFrame) -> None:
     if type(fitted).__module__.partition(".")[0] not in libraries_of(fitted):
         return
     for name, kind in frame.dtypes.items():
-        if isinstance(kind, pd.CategoricalDtype):
+        if isinstance(kind, pd.CategoricalDtype) or is_string_dtype(frame[name]):
             raise Refused(
                 f"{type(fitted).__name__} splits the categories of {name!r} itself, and the "
                 "converter to ONNX has no such splits: encode them in a pipeline, by "
