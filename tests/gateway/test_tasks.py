@@ -139,6 +139,8 @@ def test_an_input_that_the_model_rejects_fails_the_task_without_a_retry(client: 
         ("/v1/models/heart/predictions", {"rows": []}, {}, 422, "instances"),
         ("/v2/models/heart/infer", b"x" * (2**20 + 1), {}, 413, "larger"),
         ("/v2/models/heart/infer", {}, {"content-type": "text/csv"}, 415, "application/json"),
+        ("/v2/models/heart/infer", b"", {"content-type": "multipart/form-data"}, 415, "json"),
+        ("/v1/models/heart/predictions", b"", {"content-type": "text/csv"}, 415, "form-data"),
         ("/v2/models/heart/infer", {}, {"Idempotency-Key": "a b"}, 422, "Idempotency-Key"),
         ("/v2/models/heart/infer", {}, {"Slipway-Priority": "urgent"}, 422, "low, normal, high"),
         ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "high exceeds normal"),

@@ -15,6 +15,7 @@ from slipway_gateway.access.rules import PUBLIC, Permission
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes, Target
+from slipway_gateway.preprocessing.cells import cells
 from slipway_gateway.preprocessing.form import KIND
 from slipway_gateway.preprocessing.lookup import Features
 from slipway_gateway.preprocessing.ranking import ranked
@@ -28,6 +29,8 @@ from slipway_gateway.preprocessing.schema import (
 
 GENERAL = "/v1/models/{model}/predictions"
 MAX_CACHED = 32
+EXAMPLE_VALUES = 1000
+"""Maximum number of values of an example, if an image can be sent instead."""
 
 
 class ApiDocument:
@@ -136,6 +139,8 @@ def _content(signature: Signature, looked_up: Json | None) -> Json:
     content = {"application/json": _request(signature, looked_up)}
     images = next((column for column in signature.inputs if column.image), None)
     if images:
+        if cells(signature, 1) > EXAMPLE_VALUES:
+            del content["application/json"]["example"]
         file = {
             "type": "string",
             "format": "binary",

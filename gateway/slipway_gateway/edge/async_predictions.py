@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import orjson
+from python_multipart.multipart import parse_options_header
 from slipway_contract.errors import InvalidInput
 
 from slipway_gateway.access.context import RequestContext
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PREDICTIONS = frozenset({"predict", "predict-version"})
 """Names of the rules with asynchronous responses."""
 RESPOND_ASYNC = re.compile(rb"(?:^|,)\s*respond-async\s*(?:$|[;,])", re.IGNORECASE)
+FORM = b"multipart/form-data"
 STORED_HEADERS = (b"content-type", b"content-encoding", binary.HEADER)
 """Request headers that the response depends on."""
 KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -68,6 +70,8 @@ class AsyncPredictions:
     async def accept(self, exchange: Exchange, path: str) -> None:
         """Store the prediction as a task and send 202 with its location.
 
+        The worker alone decodes the images of a form.
+
         Raises NotFound, InvalidInput, Forbidden, KeyReused, TooManyTasks, Unavailable, and the
         errors of ``Body.read``.
         """
@@ -76,13 +80,14 @@ class AsyncPredictions:
         route = self._routes.get(exchange.names["model"])
         if version := exchange.names.get("version"):
             route.version(version)
+        named = path.startswith("/v1")
         content_type = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
-        check_headers(headers, self._body_limit, content_type)
+        check_headers(headers, self._body_limit, FORM if named else content_type)
         body = await Body.read(
             exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share
         )
         content = body.whole or b""
-        if path.startswith("/v1"):
+        if named and not headers.get(b"content-type", b"").lower().startswith(FORM):
             await self._check(content, exchange, context)
         task = _task(context, exchange.names["model"], path, headers, content)
         if await self._store.unfinished(context.caller.subject) >= self._per_caller:
@@ -155,12 +160,19 @@ def _task(
         body=content,
         priority=priority,
         key=key.decode() if key else None,
-        fingerprint=hashlib.sha256(orjson.dumps([path, stored, priority]) + content).hexdigest(),
+        fingerprint=_fingerprint(orjson.dumps([path, stored, priority]) + content, headers),
         state=TaskState.QUEUED,
         attempts=0,
         created=now,
         due=now,
     )
+
+
+def _fingerprint(request: bytes, headers: dict[bytes, bytes]) -> str:
+    """Return the digest of a request, without the boundary that a client draws for each form."""
+    kind, options = parse_options_header(headers.get(b"content-type", b""))
+    boundary = options.get(b"boundary") if kind == FORM else None
+    return hashlib.sha256(request.replace(boundary, b"") if boundary else request).hexdigest()
 
 
 def _priority(header: bytes | None, context: RequestContext) -> Priority:

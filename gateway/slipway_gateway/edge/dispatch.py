@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipway_gateway.edge.async_predictions import AsyncPredictions
+from slipway_gateway.edge.async_predictions import FORM, AsyncPredictions
 from slipway_gateway.errors import JSON
 from slipway_gateway.http.body import Body, check_headers
 from slipway_gateway.http.coding import unpacked
@@ -14,7 +14,6 @@ from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.v2 import V2
 from slipway_gateway.telemetry.metrics import Metrics
 
-FORM = b"multipart/form-data"
 MERGE_PATCH = b"application/merge-patch+json"
 PIECE = 2**16
 """Bytes of a form that are parsed without returning to the event loop."""
