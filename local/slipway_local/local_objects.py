@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from slipway_cluster import Manifest
 from slipway_contract.labels import MODEL
 
+from slipway_local import packages
 from slipway_local.identity import Identity
 from slipway_local.postgres import DATABASES, Postgres
 from slipway_local.settings import LocalSettings
@@ -70,10 +71,10 @@ class LocalObjects:
     def images(self) -> dict[str, Image]:
         """Return the images of the containers."""
         apps = Image(path=self._settings.apps, workdir=Path.cwd())
-        revision = {"SLIPWAY_GIT_REVISION": git_revision()}
+        jobs = Image(apps.path, env={"SLIPWAY_GIT_REVISION": git_revision()}, workdir=Path.cwd())
         return {
             **{f"slipway/{name}:local": apps for name in ("gateway", "controller", "identity")},
-            "slipway/jobs:local": Image(apps.path, env=revision, workdir=Path.cwd()),
+            **dict.fromkeys(("slipway/jobs:local", *packages.images()), jobs),
             "slipway/serving:local": Image(self._settings.serving.absolute()),
             "slipway/local": apps,
             "postgres:local": Image(self.postgres.programs),

@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from base64 import b64decode
 from typing import Any
 
 import httpx
@@ -16,6 +17,13 @@ PATIENT = {
 }  # fmt: skip
 
 
+IMAGE = "image.png"
+PIXEL = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="
+)
+"""A PNG file of one grey pixel."""
+
+
 def predict(stack: LocalStack, model: str) -> dict[str, Any]:
     """Return the model's prediction for one row, as a logged-in user.
 
@@ -27,7 +35,7 @@ def predict(stack: LocalStack, model: str) -> dict[str, Any]:
     while True:
         response = httpx.post(
             f"{stack.objects.gateway_url}/v1/models/{model}/predictions",
-            json=body,
+            **body,
             headers=_bearer(stack),
             timeout=30,
         )
@@ -40,12 +48,22 @@ def predict(stack: LocalStack, model: str) -> dict[str, Any]:
 
 
 def request(stack: LocalStack, model: str) -> dict[str, Any]:
-    """Return a body for the model's predictions; raise httpx.HTTPStatusError."""
-    return {"instances": [PATIENT]} if model == "heart" else documented(stack, model)
+    """Return httpx's argument of a body for the model's predictions: ``json`` or ``files``.
+
+    Raises httpx.HTTPStatusError.
+    """
+    if model == "heart":
+        return {"json": {"instances": [PATIENT]}}
+    content = documented(stack, model)
+    if example := content["application/json"].get("example"):
+        return {"json": example}
+    fields = content["multipart/form-data"]["schema"]["properties"]
+    field = next(name for name, each in fields.items() if "binary" in str(each.get("items")))
+    return {"files": {field: (IMAGE, PIXEL)}}
 
 
 def documented(stack: LocalStack, model: str) -> dict[str, Any]:
-    """Return the model's example request in the gateway's API document.
+    """Return the bodies of the model's predictions in the gateway's API document, by media type.
 
     Raises httpx.HTTPStatusError.
     """
@@ -60,9 +78,8 @@ def documented(stack: LocalStack, model: str) -> dict[str, Any]:
             .json()
         )
         if path in document["paths"]:
-            content = document["paths"][path]["post"]["requestBody"]["content"]
-            example: dict[str, Any] = content["application/json"]["example"]
-            return example
+            content: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]
+            return content
         if time.monotonic() > until:
             raise StartFailed(
                 f"waited {stack.settings.deadline:.0f} s for {path} in "
@@ -80,12 +97,15 @@ def curl_line(stack: LocalStack, model: str) -> str:
 
     Raises httpx.HTTPStatusError.
     """
-    body = shlex.quote(json.dumps(request(stack, model), separators=(",", ":")))
-    url = f'"$SLIPWAY_URL/v1/models/{model}/predictions"'
-    return (
-        f'curl -s {url} -H "Authorization: Bearer $SLIPWAY_TOKEN" -H "Content-Type: '
-        f'application/json" -d {body}'
+    body = request(stack, model)
+    content = (
+        f"-F {next(iter(body['files']))}=@{IMAGE}"
+        if "files" in body
+        else "-H 'Content-Type: application/json' -d "
+        + shlex.quote(json.dumps(body["json"], separators=(",", ":")))
     )
+    url = f'"$SLIPWAY_URL/v1/models/{model}/predictions"'
+    return f'curl -s {url} -H "Authorization: Bearer $SLIPWAY_TOKEN" {content}'
 
 
 def write_env(stack: LocalStack) -> None:

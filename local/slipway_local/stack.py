@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import yaml
-from slipway_cluster import JOB, MODEL, Cluster, ClusterError, connect
-from slipway_contract.model import ConditionType, Model, ModelStatus
+from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, ClusterError, Kind, NotFound, connect
+from slipway_contract.model import ConditionType, Model, ModelStatus, training_name
 
+from slipway_local import packages
 from slipway_local.identity import ACCOUNTS, TOKEN_SECONDS
 from slipway_local.local_objects import LocalObjects
 from slipway_local.screen import Screen
@@ -162,8 +164,10 @@ class LocalStack:
         return result
 
     def _declare(self, name: str) -> bool:
-        """Apply the sample Model and return True when it has been served before."""
-        manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
+        """Apply the Model and return True when it has been served before."""
+        manifest = packages.declared().get(name) or yaml.safe_load(
+            (MODELS / f"{name}.yaml").read_text()
+        )
         return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
 
     def _load_sales(self) -> None:
@@ -185,15 +189,43 @@ class LocalStack:
         while waiting or jobs:
             while waiting and len(jobs) < self.settings.side_by_side:
                 name = waiting.pop()
-                jobs[name] = self.start_job(f"train-{name}")
+                jobs[name] = self.start_job(self._template(name))
             name, job = next(iter(jobs.items()))
             with self.screen.step(f"train {name}") as details:
                 trained = self.result(job)
                 details.append(summary(trained))
             del jobs[name]
-            promotions.append(self.start_job("promote", name, str(trained["version"])))
+            version = str(trained["version"])
+            if "metrics" in trained:
+                promotions.append(self.start_job("promote", name, version))
+            else:
+                self._publish(name, version)
         for job in promotions:
             self.result(job)
+
+    def _template(self, name: str) -> str:
+        """Return the CronJob of a model's training once it exists."""
+        training = self.model(name).spec.training
+        template = (training and training.cron_job(name)) or training_name(name)
+        self._wait(f"CronJob {template}", lambda: self._exists(CRON_JOB, template))
+        return template
+
+    def _exists(self, kind: Kind, name: str) -> bool:
+        try:
+            self.cluster.get(kind, name)
+        except NotFound:
+            return False
+        return True
+
+    def _publish(self, name: str, version: str) -> None:
+        """Sign a version of a user's program and point the alias to it, as a user does in MLflow.
+
+        The gate cannot compare a version without an evaluation table.
+        """
+        self.result(self.start_job("sign", name, version))
+        alias = {"name": name, "alias": self.model(name).spec.alias, "version": version}
+        url = f"{self.objects.mlflow_url}/api/2.0/mlflow/registered-models/alias"
+        httpx.post(url, json=alias, timeout=30).raise_for_status()
 
     def _serve(self, name: str) -> None:
         with self.screen.step(f"serve {name}") as details:
@@ -252,6 +284,8 @@ def is_ready(status: ModelStatus) -> bool:
 
 def summary(trained: dict[str, Any]) -> str:
     """Return one line about a training: dataset, and the first score with its baseline."""
+    if "metrics" not in trained:
+        return f"version {trained['version']}, without an evaluation"
     metric, score = next(iter(trained["metrics"].items()))
     return (
         f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"

@@ -74,7 +74,7 @@ def shown(state: Path) -> str:
 def start(state: Path) -> subprocess.Popen[bytes]:
     """Start the command; its output goes to a file beside the state folder."""
     with (state.parent / "screen").open("wb") as screen:
-        argv = [sys.executable, "-m", "slipway_local", "up"]
+        argv = [sys.executable, "-m", "slipway_local", "up", "--models", "heart,digits,images"]
         return subprocess.Popen(
             argv, env=environment(state), stdout=screen, stderr=subprocess.STDOUT
         )
