@@ -203,6 +203,8 @@ def test_versions_of_the_modules_are_ignored() -> None:
         (checkpoint(state(tensor(size=(2, 4)))), "outside"),
         (checkpoint(state(tensor(size=(0, 3)))), "outside"),
         (checkpoint(state(tensor(stride=(-1, 2)))), "outside"),
+        (checkpoint(state(tensor(size=(3, 3), stride=(0, 1)))), "outside"),
+        (checkpoint(state(tensor() + text("v") + tensor())), "two tensors"),
         (checkpoint(state(tensor(size=(2**30, 2**30), stride=(0, 0)))), "outside"),
         (checkpoint(state(tensor(size=(2, 3, 1)))), "shape"),
         (checkpoint(state(tensor(storage(2**31 - 1))), count=2**31 - 1), "number of elements"),
