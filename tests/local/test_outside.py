@@ -198,7 +198,7 @@ def serves(stack: LocalStack, version: str) -> bool:
 def sources() -> dict[str, int]:
     """Return the times of change of the platform's files."""
     names = ("contract", "cluster", "controller", "gateway", "jobs", "local", "sdk", "serving")
-    folders = [ROOT / name for name in (*names, "manifests", "charts")]
+    folders = [ROOT / name for name in (*names, "manifests", "charts", "examples")]
     return {
         str(path.relative_to(ROOT)): path.stat().st_mtime_ns
         for folder in folders
