@@ -97,6 +97,12 @@ class Cluster(Protocol):
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
         """Replace the status; raise NotFound."""
 
+    def remove_field(self, kind: Kind, name: str, field: str, value: Any) -> Manifest:
+        """Remove a field of the spec that has this value.
+
+        Raises NotFound, and Conflict when it has another one.
+        """
+
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
         """Yield existing objects, then changes, for ``timeout`` seconds (None: indefinitely)."""
 

@@ -149,6 +149,23 @@ class KubernetesCluster:
             field_manager=FIELD_MANAGER,
         )
 
+    def remove_field(self, kind: Kind, name: str, field: str, value: Any) -> Manifest:
+        path = f"/spec/{field}"
+        operations = [
+            {"op": "test", "path": path, "value": value},
+            {"op": "remove", "path": path},
+        ]
+        try:
+            return self._call(
+                "patch",
+                self._path(kind, name),
+                body=operations,
+                content_type="application/json-patch+json",
+                field_manager=FIELD_MANAGER,
+            )
+        except Invalid as error:  # a failed test is 422
+            raise Conflict(f"spec.{field} of {kind.name} {name} was changed: {error}") from None
+
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
         return self._call(
             "patch",

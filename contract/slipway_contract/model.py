@@ -381,19 +381,20 @@ class RollbackState(OpenEnum):
 
 
 class RollbackStatus(Rollback):
-    """The rollback of the spec, as far as it has come."""
+    """The rollback of the spec, as far as it has come; without one, the last that has ended."""
 
     state: RollbackState = Field(
         description=(
             "Pending: its version is not live yet; Serving: it is; Ended: the alias points to "
-            "another version; Failed: the registry has no such version. Ended and Failed are final"
+            "another version, and the controller removes the field; Failed: the registry has no "
+            "such version, and the traffic stays as it is until the field or the alias is changed"
         )
     )
     message: str = Field(default="", description="state and next step, as a sentence")
 
     @property
     def is_final(self) -> bool:
-        return self.state in (RollbackState.ENDED, RollbackState.FAILED)
+        return self.state is RollbackState.ENDED
 
 
 class UnpromotedVersion(Resource):

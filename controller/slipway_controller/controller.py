@@ -32,7 +32,13 @@ from slipway_controller.inference_service import PASSED, Service, observed, repl
 from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.rollback import TEMPLATE as PROMOTION_TEMPLATE
-from slipway_controller.rollback import active, observed_alias
+from slipway_controller.rollback import (
+    ObservedAlias,
+    active,
+    failure,
+    observed_alias,
+    rollback_jobs,
+)
 from slipway_controller.smoke import predict_example
 from slipway_controller.training import TEMPLATE as TRAINING_TEMPLATE
 from slipway_controller.training import ObservedTraining
@@ -81,8 +87,7 @@ class Controller:
             model = Model.model_validate(manifest)
         except ValidationError as error:
             return self._reject(manifest, error)
-        wanted, alias_version = self._wanted(model)
-        alias = observed_alias(self._cluster, model, alias_version)
+        wanted, alias = self._wanted(model)
         adoption = (
             adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
         )
@@ -98,11 +103,14 @@ class Controller:
             plan = planned(replace(training, refused=refused))
         plan = self._execute(model, plan)
         self._report(manifest, model.status, plan.status, plan.events)
+        self._remove_ended(manifest, model, plan.status)
         return None if plan.over else plan.status
 
-    def _wanted(self, model: Model) -> tuple[RegisteredVersion | RegistryError, str | None]:
+    def _wanted(self, model: Model) -> tuple[RegisteredVersion | RegistryError, ObservedAlias]:
         """Return the version that is to serve, and that of the alias."""
+        jobs = rollback_jobs(self._cluster, model)
         version: str | None = None
+        stale = False
         found: RegisteredVersion | RegistryError
         try:
             found = self._registry.by_alias(model.spec.registered_model, model.spec.alias)
@@ -111,11 +119,12 @@ class Controller:
             found, version = error, error.version
         except RegistryError as error:
             found = error
-            if error.reason == "RegistryUnreachable":
+            if stale := error.reason == "RegistryUnreachable":
                 version = model.status.alias_version
-        rollback = active(model, version)
+        alias = observed_alias(self._cluster, model, jobs, version, stale=stale)
+        rollback = active(model, alias)
         if rollback:
-            found = self._former(model, rollback.version)
+            found = failure(model, rollback) or self._former(model, rollback.version)
         serving = {target.version for target in model.status.traffic}
         if (
             isinstance(found, RegistryError)
@@ -123,7 +132,7 @@ class Controller:
             or not model.spec.gate.required
             or found.version in serving
         ):
-            return found, version
+            return found, alias
         message = (
             f"version {found.version} of spec.rollback was never promoted, which "
             "spec.gate.required demands; promote the version"
@@ -131,7 +140,7 @@ class Controller:
             else f"the alias {model.spec.alias} was moved to version {found.version} without a "
             "promotion, which spec.gate.required demands; promote the version"
         )
-        return RegistryError("PromotionMissing", message), version
+        return RegistryError("PromotionMissing", message), alias
 
     def _former(self, model: Model, version: str) -> RegisteredVersion | RegistryError:
         """Return the version of a rollback.
@@ -311,6 +320,20 @@ class Controller:
             self._replaced.discard(service.name)
         level = logging.INFO if outcome == PASSED else logging.WARNING
         logger.log(level, "%s: smoke prediction of %s: %s", model.name, service.name, outcome)
+
+    def _remove_ended(self, manifest: Manifest, model: Model, status: ModelStatus) -> None:
+        """Remove the field of a rollback that has ended, after the status has its end.
+
+        The field would begin again in a cluster without that status, such as a restored one.
+        """
+        declared, known = model.spec.rollback, status.rollback
+        if not (declared and known and known.is_final and declared.is_same(known)):
+            return
+        logger.info("%s: removing spec.rollback: %s", model.name, known.message)
+        try:
+            self._cluster.remove_field(MODEL, model.name, "rollback", manifest["spec"]["rollback"])
+        except ClusterError as error:
+            logger.warning("%s: spec.rollback was not removed: %s", model.name, error)
 
     def _reject(self, manifest: Manifest, error: ValidationError) -> ModelStatus:
         """Report the error of an invalid spec in the status; leave the traffic unchanged."""

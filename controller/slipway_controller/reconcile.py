@@ -19,6 +19,7 @@ from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.rollback import (
     ObservedAlias,
     active,
+    cancellations,
     events_of,
     plan_move,
     problem_of,
@@ -74,7 +75,7 @@ def reconcile(
     traffic = fail_over(traffic, by_version, now)
     if isinstance(wanted, RegisteredVersion):
         if readiness.passed:
-            steps = () if active(model, alias.version) else model.spec.rollout.steps
+            steps = () if active(model, alias) else model.spec.rollout.steps
             traffic = advance(model, traffic, wanted, by_version[wanted.version], now, steps)
         else:
             traffic = without_broken(traffic, wanted.version, by_version)
@@ -83,9 +84,9 @@ def reconcile(
     actions: list[Action] = [*ensured(model, pins, services, autoscalers), *readiness.actions]
     if isinstance(wanted, RegisteredVersion):
         actions += removals(pins, services, autoscalers)
-    actions += plan_move(model, alias)
+    actions += (*cancellations(alias), *plan_move(model, alias))
     trained = plan_training(model, training)
-    rollback = status_of(model, alias, wanted, traffic)
+    rollback = status_of(model, alias, wanted, readiness, traffic)
     problem = problem_of(rollback, alias) or trained.problem
     status = ModelStatus(
         observed_generation=model.metadata.generation,
@@ -117,7 +118,7 @@ def _unpromoted(
 ) -> UnpromotedVersion | None:
     """Return the version of the alias if it takes traffic without having passed a gate."""
     known = model.status.unpromoted
-    if isinstance(wanted, RegistryError) or active(model, alias.version):
+    if isinstance(wanted, RegistryError) or active(model, alias):
         return known
     if wanted.promoted:
         return None

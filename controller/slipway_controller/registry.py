@@ -13,6 +13,9 @@ from slipway_contract.registry import Tag
 ROLLBACK_FAILED = "RollbackFailed"
 """Reason of a version by number that does not exist; only rollbacks name versions."""
 
+MISSING = (b"RESOURCE_DOES_NOT_EXIST", b"INVALID_PARAMETER_VALUE")
+"""Error codes in MLflow's responses for an object that does not exist."""
+
 
 class RegistryError(Exception):
     """The registry returned no usable version.
@@ -101,10 +104,8 @@ class Registry:
             raise RegistryError(
                 "RegistryUnreachable", f"MLflow does not answer: {error}"
             ) from error
-        if (
-            response.status_code == httpx.codes.NOT_FOUND
-            or b"INVALID_PARAMETER_VALUE" in response.content
-        ):
+        # A proxy returns 404, too, while MLflow is not there.
+        if any(code in response.content for code in MISSING):
             raise missing
         if response.status_code == httpx.codes.FORBIDDEN:
             # MLflow returns 403, too, when a registered model that the account may read is missing.

@@ -402,6 +402,12 @@ def test_there_is_never_a_second_controller(default: Rendering) -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
+def test_the_controller_may_cancel_jobs_but_not_change_them(default: Rendering) -> None:
+    rules = default.of("Role")["slipway-controller"]["rules"]
+    (jobs,) = [rule for rule in rules if rule["resources"] == ["jobs"]]
+    assert {*jobs["verbs"]} == {"get", "list", "create", "delete"}
+
+
 def test_the_gateway_may_write_only_jobs_and_models(default: Rendering) -> None:
     rules = default.of("Role")["slipway-gateway"]["rules"]
     written = {

@@ -347,6 +347,23 @@ def test_a_schedule_can_be_suspended_and_resumed(cluster: Cluster) -> None:
     assert cluster.suspend("train", False)["spec"]["suspend"] is False
 
 
+def test_a_field_is_removed_only_if_it_has_the_value(cluster: Cluster) -> None:
+    cluster.apply(
+        {
+            **cron_job("train", "pass"),
+            "spec": {**cron_job("train", "pass")["spec"], "startingDeadlineSeconds": 60},
+        }
+    )
+    with pytest.raises(Conflict):
+        cluster.remove_field(CRON_JOB, "train", "startingDeadlineSeconds", 61)
+    changed = cluster.remove_field(CRON_JOB, "train", "startingDeadlineSeconds", 60)
+    assert "startingDeadlineSeconds" not in changed["spec"]
+    with pytest.raises(Conflict):
+        cluster.remove_field(CRON_JOB, "train", "startingDeadlineSeconds", 60)
+    with pytest.raises(NotFound):
+        cluster.remove_field(CRON_JOB, "missing", "startingDeadlineSeconds", 60)
+
+
 def test_an_invalid_schedule_is_rejected(cluster: Cluster) -> None:
     with pytest.raises(Invalid) as refusal:
         cluster.apply(cron_job("train", "pass", schedule="every day"))

@@ -65,7 +65,13 @@ def test_a_version_without_a_digest_is_reported_by_its_number() -> None:
 @pytest.mark.parametrize(
     ("status", "content", "reason", "message"),
     [
-        (404, b"", "AliasNotFound", "the registry has no name heart, alias champion"),
+        (404, b"<html>", "RegistryUnreachable", "MLflow answered 404"),
+        (
+            404,
+            b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}',
+            "AliasNotFound",
+            "the registry has no name heart, alias champion",
+        ),
         (400, b'{"error_code": "INVALID_PARAMETER_VALUE"}', "AliasNotFound", "has no name heart"),
         (403, b"", "AliasNotFound", "no heart that this account may read"),
         (503, b"", "RegistryUnreachable", "MLflow answered 503"),

@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from slipway_cluster.interface import CRON_JOB, JOB, MODEL, Manifest
-from slipway_contract import labels
+from slipway_cluster.interface import MODEL, Manifest
+from slipway_gateway.control import rollbacks
 from slipway_gateway.control.alias_moves import AliasMoves
 from slipway_gateway.postgresql.database import Database
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.test_trainings import template
-from tests.support.waiting import wait_for
+from tests.support.waiting import SECONDS, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +55,17 @@ def declared(environment: Environment, name: str) -> dict[str, Any] | None:
     return found
 
 
-def acted(environment: Environment, name: str, state: str, message: str) -> None:
+def acted(
+    environment: Environment, name: str, state: str, message: str, version: str | None = None
+) -> None:
     """Write the status of a rollback as the controller does, once the field is declared."""
-    model = wait_for("the field", lambda: declared(environment, name) and stored(environment, name))
+
+    def found() -> Manifest | None:
+        model = stored(environment, name)
+        field = model["spec"].get("rollback")
+        return model if field and version in (None, field["version"]) else None
+
+    model = wait_for("the field", found)
     rollback = {**model["spec"]["rollback"], "state": state, "message": message}
     generation = model["metadata"]["generation"]
     status = {**model["status"], "rollback": rollback, "observedGeneration": generation}
@@ -78,6 +85,13 @@ def rollback_entries(client: Client, name: str) -> list[Any]:
     ]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the route wait for the controller of the test, however slow it is."""
+    monkeypatch.setattr(rollbacks, "WAIT_SECONDS", SECONDS)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_rollback_declares_the_former_version_and_returns_what_the_controller_did(
     environment: Environment, client: Client, marie: str
 ) -> None:
@@ -122,14 +136,6 @@ def test_a_rollback_of_a_rollback_replaces_both_versions_and_can_be_undone(
     environment: Environment, client: Client, marie: str
 ) -> None:
     serve(environment, "twice", "3", v1="previous", v2="previous", v3="live")
-    environment.cluster.apply(template("promote", ""))
-    assert environment.cluster.get(CRON_JOB, "promote")
-    environment.cluster.create_job(
-        "promote",
-        name="rollback-twice-1",
-        labels={labels.PURPOSE: "promotion", labels.MODEL: "twice"},
-        annotations={labels.SUBMITTED_BY: labels.CONTROLLER},
-    )
     roll_back(client, marie, "twice")
     roll_back(client, marie, "twice", version="1")
     field = declared(environment, "twice")
@@ -138,8 +144,6 @@ def test_a_rollback_of_a_rollback_replaces_both_versions_and_can_be_undone(
     undone = roll_back(client, marie, "twice", version="3")
     assert (undone.status_code, undone.json()["version"]) == (202, "3")
     assert declared(environment, "twice") is None
-    names = [job["metadata"]["name"] for job in environment.cluster.list(JOB)]
-    assert "rollback-twice-1" not in names
     assert rollback_entries(client, "twice")[0] == ("user:marie", {"rollback": None})
 
 
@@ -173,16 +177,73 @@ def test_an_invalid_rollback_is_422_with_the_field(
     assert declared(environment, "single") is None
 
 
-def test_a_version_that_the_registry_does_not_have_is_422(
-    environment: Environment, client: Client, marie: str
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("name", ["unknown", "unknown-again"])
+def test_a_version_that_the_registry_does_not_have_is_422_and_the_former_field_is_restored(
+    environment: Environment, client: Client, marie: str, name: str
 ) -> None:
-    serve(environment, "unknown", "2", v1="previous", v2="live")
+    serve(environment, name, "2", v1="previous", v2="live")
+    if name == "unknown-again":
+        former = {"version": "1", "insteadOf": ["2"], "reason": "wrong scores"}
+        found = stored(environment, name)
+        environment.cluster.replace({**found, "spec": {**found["spec"], "rollback": former}})
+        acted(environment, name, "Serving", "version 1 serves")
+    before = declared(environment, name)
     with ThreadPoolExecutor() as controller:
-        acting = controller.submit(acted, environment, "unknown", "Failed", "the registry has no")
-        answer = roll_back(client, marie, "unknown", version="7")
+        acting = controller.submit(
+            acted, environment, name, "Failed", "the registry has no", version="7"
+        )
+        answer = roll_back(client, marie, name, version="7")
         acting.result()
     assert answer.status_code == 422
     assert answer.json()["detail"] == "version: the registry has no"
+    assert declared(environment, name) == before
+
+
+def test_a_repeated_request_does_not_return_to_the_version_that_was_replaced(
+    environment: Environment, client: Client, marie: str
+) -> None:
+    serve(environment, "ended", "1", v2="previous", v1="live")
+    last = {"version": "1", "insteadOf": ["2"], "reason": "wrong scores", "state": "Ended"}
+    status = {**stored(environment, "ended")["status"], "rollback": last}
+    environment.cluster.update_status(MODEL, "ended", status)
+    for body in ({}, {"version": "1"}):
+        answer = roll_back(client, marie, "ended", **body)
+        assert answer.status_code == 202, answer.text
+        assert (answer.json()["version"], answer.json()["state"]) == ("1", "Ended")
+    other = roll_back(client, marie, "ended", reason="another one")
+    assert other.status_code == 422
+    assert other.json()["detail"].startswith("version: no former version is kept")
+    assert declared(environment, "ended") is None
+    assert rollback_entries(client, "ended") == []
+    again = roll_back(client, marie, "ended", version="2")
+    assert (again.status_code, again.json()["version"]) == (202, "2")
+
+
+def test_without_a_version_a_failed_rollback_is_replaced_by_the_version_that_serves(
+    environment: Environment, client: Client, marie: str
+) -> None:
+    serve(environment, "held", "2", v2="previous", v1="live")
+    failed = {"version": "99", "insteadOf": ["2", "1"], "reason": "wrong scores"}
+    found = stored(environment, "held")
+    environment.cluster.replace({**found, "spec": {**found["spec"], "rollback": failed}})
+    acted(environment, "held", "Failed", "the registry has no")
+    assert roll_back(client, marie, "held").json()["version"] == "1"
+    assert (declared(environment, "held") or {})["insteadOf"] == ["2"]
+
+
+def test_a_model_that_is_deleted_meanwhile_is_404(
+    environment: Environment, client: Client, marie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(environment, "fleeting", "2", v1="previous", v2="live")
+    replace = environment.cluster.replace
+
+    def deleted_first(manifest: Manifest) -> Manifest:
+        environment.cluster.delete(MODEL, "fleeting")
+        return replace(manifest)
+
+    monkeypatch.setattr(environment.cluster, "replace", deleted_first)
+    assert roll_back(client, marie, "fleeting").status_code == 404
 
 
 def test_a_model_without_an_alias_is_a_conflict(

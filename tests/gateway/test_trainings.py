@@ -381,7 +381,7 @@ def test_the_best_version_is_chosen_by_a_metric_and_promoted_by_the_gate_of_its_
 
     assert {"best", "--by=auc", "--metric=log_loss"} < args(metric="auc")
     assert {"best", "--by=log_loss", "--metric=log_loss"} < args()
-    assert {"--by=auc", "--metric=auc", "--dry-run"} < args(metric="auc", dryRun=True)
+    assert {"--by=auc", "--metric=log_loss", "--dry-run"} < args(metric="auc", dryRun=True)
     without = client.post("/v1/models/heart/promotions", {"version": "best"}, marie)
     assert without.status_code == 422
     assert without.json()["detail"] == ("metric: best needs one; send it, or set spec.gate.metric")

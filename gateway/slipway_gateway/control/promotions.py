@@ -77,7 +77,7 @@ class PromotionRequest(RequestSchema):
         if self.version == BEST and by is None:
             raise InvalidInput("metric", "best needs one; send it, or set spec.gate.metric")
         # A metric that chooses the version does not replace that of the gate.
-        chooses = self.version == BEST and not self.dry_run
+        chooses = self.version == BEST
         metric = gate.metric if self.metric is None or chooses else self.metric
         min_gain = gate.min_gain if self.min_gain is None else self.min_gain
         if not (self.dry_run or self.rollback):

@@ -2,22 +2,22 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
-from slipway_cluster.interface import JOB, MODEL, Cluster, Manifest
+from slipway_cluster.interface import MODEL, Cluster, Manifest
 from slipway_cluster.interface import Conflict as Changed
 from slipway_cluster.interface import NotFound as Missing
 from slipway_contract.errors import InvalidInput
-from slipway_contract.labels import CONTROLLER, PURPOSE
-from slipway_contract.labels import MODEL as MODEL_LABEL
 from slipway_contract.model import (
     MAX_REPLACED,
     ModelStatus,
     Rollback,
     RollbackState,
+    RollbackStatus,
     TrafficRole,
 )
 
@@ -29,7 +29,6 @@ from slipway_gateway.control.declarations import ATTEMPTS, called, changes_too_o
 from slipway_gateway.errors import Conflict, NotFound
 from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.jobs.submission import is_over, submitted_by
 
 WAIT_SECONDS = 1.2
 """Time in which the controller normally acts; the response then has the result."""
@@ -93,13 +92,20 @@ class Rollbacks:
         self._routes.get(model)
         for _ in range(ATTEMPTS):
             old = await self._read(model)
+            if ended := _ended(_status(old), body):
+                return _described(model, ended, ended.state, ended.message)
             wanted = desired_rollback(old, body)
-            if _declared(old) != wanted:
-                try:
-                    old = await self._write(context, model, old, wanted)
-                except (Changed, Missing):  # a deleted Model is reported by the next read
-                    continue
-            return await self._answer(model, old, body)
+            if _declared(old) == wanted:
+                return await self._answer(model, old, body)
+            try:
+                new = await self._write(context, model, old, wanted)
+            except (Changed, Missing):
+                continue
+            try:
+                return await self._answer(model, new, body)
+            except InvalidInput:
+                await self._restore(context, model, wanted, _in_effect(old))
+                raise
         raise changes_too_often(model)
 
     async def _read(self, model: str) -> Manifest:
@@ -116,19 +122,26 @@ class Rollbacks:
     ) -> Manifest:
         spec = {key: value for key, value in old["spec"].items() if key != "rollback"}
         detail: dict[str, Any] = {"rollback": None}
-        if wanted is None:
-            await called(partial(self._cancel, model))
-        else:
+        if wanted is not None:
             detail["rollback"] = spec["rollback"] = wanted.manifest()
         new = {key: value for key, value in old.items() if key != "status"} | {"spec": spec}
         async with self._audit.noted(context, "model.rollback", f"models/{model}", detail):
             return await called(partial(self._cluster.replace, new))
 
-    def _cancel(self, model: str) -> None:
-        """Delete the Jobs that are to move the alias for a rollback that ends."""
-        for job in self._cluster.list(JOB, {PURPOSE: "promotion", MODEL_LABEL: model}):
-            if submitted_by(job) == CONTROLLER and not is_over(job):
-                self._cluster.delete(JOB, job["metadata"]["name"])
+    async def _restore(
+        self, context: RequestContext, model: str, failed: Rollback | None, former: Rollback | None
+    ) -> None:
+        """Declare the former rollback again, unless the field was changed meanwhile."""
+        with suppress(NotFound, Conflict):  # the Model is gone: nothing is to be restored
+            for _ in range(ATTEMPTS):
+                found = await self._read(model)
+                if _declared(found) != failed:
+                    return
+                try:
+                    await self._write(context, model, found, former)
+                except (Changed, Missing):
+                    continue
+                return
 
     async def _answer(self, model: str, written: Manifest, body: RollbackRequest) -> RollbackAnswer:
         """Return the result of the controller, if it acts in time. Raises InvalidInput."""
@@ -151,14 +164,10 @@ class Rollbacks:
         known = status.rollback if declared.is_same(status.rollback) else None
         if known and known.state is RollbackState.FAILED:
             raise InvalidInput("version", known.message)
-        return RollbackAnswer(
-            model=model,
-            version=declared.version,
-            instead_of=declared.instead_of,
-            reason=declared.reason,
-            state=known.state if known else "Requested",
-            message=known.message if known else "the controller acts next; read the Model's status",
-        )
+        if known is None:
+            message = "the controller acts next; read the Model's status"
+            return _described(model, declared, "Requested", message)
+        return _described(model, declared, known.state, known.message)
 
 
 def desired_rollback(manifest: Manifest, body: RollbackRequest) -> Rollback | None:
@@ -167,18 +176,21 @@ def desired_rollback(manifest: Manifest, body: RollbackRequest) -> Rollback | No
     The version of a rollback whose Job may still move the alias is replaced, too. Raises Conflict,
     InvalidInput.
     """
-    status, declared = _status(manifest), _declared(manifest)
-    alias = status.alias_version
+    status = _status(manifest)
+    alias, known = status.alias_version, status.rollback
     if alias is None:
         raise Conflict(
             "the controller has not read the alias of the model; wait until the Model has "
             "status.aliasVersion"
         )
-    current = declared if declared and declared.in_effect(status, alias) else None
+    in_effect = _in_effect(manifest)
+    failed = (
+        in_effect and known and in_effect.is_same(known) and known.state is RollbackState.FAILED
+    )
+    current = None if failed else in_effect
     version = body.version or (current.version if current else _former(status, alias))
-    is_repeated = declared and (declared.version, declared.reason) == (version, body.reason)
     if version != alias:
-        if current and is_repeated:
+        if current and (current.version, current.reason) == (version, body.reason):
             return current
         replaced = [alias, *([current.version, *current.instead_of] if current else [])]
         return Rollback(
@@ -187,22 +199,53 @@ def desired_rollback(manifest: Manifest, body: RollbackRequest) -> Rollback | No
             reason=body.reason,
             requested_at=datetime.now(UTC),
         )
-    if current:
+    if in_effect:
         return None
-    if is_repeated:
-        return declared
     raise InvalidInput("version", f"the alias points to version {alias}; name another one")
 
 
 def _former(status: ModelStatus, alias: str) -> str:
-    """Return the version that served before that of the alias. Raises InvalidInput."""
+    """Return the version that served before that of the alias. Raises InvalidInput.
+
+    After a rollback it is not one that the rollback replaced.
+    """
     live = next((t.version for t in status.traffic if t.role is TrafficRole.LIVE), alias)
     if live != alias:
         return live
-    kept = [t for t in status.traffic if t.role is TrafficRole.PREVIOUS]
+    last = status.rollback
+    replaced = last.instead_of if last and last.is_final and last.version == alias else []
+    kept = [
+        t for t in status.traffic if t.role is TrafficRole.PREVIOUS and t.version not in replaced
+    ]
     if not kept:
         raise InvalidInput("version", "no former version is kept; name a registry version")
     return max(kept, key=lambda target: target.since).version
+
+
+def _ended(status: ModelStatus, body: RollbackRequest) -> RollbackStatus | None:
+    """Return the rollback that a repeated request has made, when it has ended as requested."""
+    last = status.rollback
+    if last is None or not last.is_final or last.version != status.alias_version:
+        return None
+    is_repeated = body.version in (None, last.version) and body.reason == last.reason
+    return last if is_repeated else None
+
+
+def _described(model: str, rollback: Rollback, state: str, message: str) -> RollbackAnswer:
+    return RollbackAnswer(
+        model=model,
+        version=rollback.version,
+        instead_of=rollback.instead_of,
+        reason=rollback.reason,
+        state=state,
+        message=message,
+    )
+
+
+def _in_effect(manifest: Manifest) -> Rollback | None:
+    """Return the rollback that decides the traffic; a failed one leaves it as it is."""
+    declared, status = _declared(manifest), _status(manifest)
+    return declared if declared and declared.in_effect(status, status.alias_version) else None
 
 
 def _declared(manifest: Manifest) -> Rollback | None:

@@ -95,6 +95,14 @@ class LocalCluster:
         admit_status(kind, {"kind": kind.name, "metadata": {"name": name}, "status": status})
         return self._change(kind, name, lambda old: {**old, "status": dict(status)})
 
+    def remove_field(self, kind: Kind, name: str, field: str, value: Any) -> Manifest:
+        def without(old: Manifest) -> Manifest:
+            if old["spec"].get(field) != value:
+                raise Conflict(f"spec.{field} of {kind.name} {name} was changed")
+            return {**old, "spec": {k: v for k, v in old["spec"].items() if k != field}}
+
+        return self._change(kind, name, without)
+
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
         return self._change(
             CRON_JOB, cron_job, lambda old: {**old, "spec": {**old["spec"], "suspend": suspended}}
