@@ -9,10 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pydantic import model_validator
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from slipway.cli import commands
 from slipway.errors import Leakage, Unavailable, WrongParameter
 from slipway.registry.tracking import Tracking
-from slipway.training import MAE, ByTime, Classes, Quantity, Task
+from slipway.training import (
+    ACCURACY,
+    AUC,
+    MAE,
+    BySubject,
+    ByTime,
+    Classes,
+    Parameters,
+    Quantity,
+    Task,
+)
 from slipway.training.fitting import check_fit
 from slipway.training.frame import load_frame
 from slipway.training.frame_training import train_frame
@@ -20,6 +36,7 @@ from slipway.training.split import check_split
 from slipway.training.task import parameters_schema, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
+from xgboost import XGBClassifier
 
 from tests.sdk.own_task import build, load, task
 
@@ -81,9 +98,117 @@ def test_a_random_estimator_without_a_seed_is_named_with_the_remedy() -> None:
     from sklearn.ensemble import RandomForestClassifier
 
     table = load_frame(replace(task, data=lambda: load()[["age", "left", "customer"]])).table
-    forest = RandomForestClassifier(5).fit(table.features, table.labels)
+    forest = RandomForestClassifier(5).fit(table.features, table.truth)
     with pytest.raises(Leakage, match=r"give it random_state=parameters\.seed"):
         check_fit(task, forest, table)
+
+
+def own_rows(labels: list[Any]) -> pd.DataFrame:
+    """Return 400 rows with labels that repeat, each of its own customer."""
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(400, 2))
+    left = labels * (400 // len(labels))
+    return pd.DataFrame({"a": numbers[:, 0], "b": numbers[:, 1], "customer": range(400)}).assign(
+        left=left
+    )
+
+
+def separable() -> pd.DataFrame:
+    """Return rows of which a quarter leaves, most of them with a high ``a``."""
+    rows = own_rows(["stays"])
+    noise = np.random.default_rng(1).normal(size=400)
+    return rows.assign(left=np.where(rows["a"] + noise > 1, "yes", "no"))
+
+
+def of(estimator: Any, **changes: Any) -> Task:
+    given = {"data": separable, "estimators": lambda _: {"one": estimator}, **changes}
+    return replace(task, name="own-other", **given)
+
+
+def trained_with(estimator: Any, tracking: Tracking, **changes: Any) -> dict[str, Any]:
+    own = of(estimator, **changes)
+    return train_frame(own, parse_parameters(own, {}), tracking)
+
+
+def test_an_estimator_is_fitted_on_the_labels_that_it_is_served_with(tracking: Tracking) -> None:
+    weighted = LogisticRegression(class_weight={"no": 1, "yes": 3})
+    assert trained_with(weighted, tracking)["metrics"]["auc"] > 0.7
+    tuned = TunedThresholdClassifierCV(LogisticRegression(), scoring="balanced_accuracy")
+    assert trained_with(tuned, tracking)["metrics"]["auc"] > 0.7
+
+
+def test_an_estimator_that_cannot_be_fitted_is_named_with_the_remedy(tracking: Tracking) -> None:
+    trees = XGBClassifier(n_estimators=3)
+    with pytest.raises(WrongParameter, match=r"XGBClassifier cannot .*; XGBoost takes"):
+        trained_with(trees, tracking)
+    encoded = separable().assign(left=lambda rows: (rows["left"] == "yes").astype(int))
+    result = trained_with(trees, tracking, data=lambda: encoded)
+    assert result["metrics"]["auc"] > 0.6
+
+
+def test_labels_are_scored_with_the_threshold_of_the_estimator(tracking: Tracking) -> None:
+    low = FixedThresholdClassifier(LogisticRegression(), threshold=0.15)
+    result = trained_with(low, tracking, metrics=(ACCURACY, AUC), selection=ACCURACY)
+    served = tracking.metrics(tracking.version("own-other", result["version"]))
+    assert result["metrics"]["accuracy"] == served["evaluation_accuracy"]
+    assert result["metrics"]["accuracy"] < result["baseline"]["accuracy"]
+    assert result["metrics"]["auc"] == pytest.approx(served["evaluation_auc"], abs=1e-6)
+
+
+def test_a_metric_of_probabilities_needs_an_estimator_with_them(tracking: Tracking) -> None:
+    with pytest.raises(WrongParameter, match="auc needs probabilities, and LinearSVC has no"):
+        trained_with(LinearSVC(), tracking)
+    assert trained_with(LinearSVC(), tracking, metrics=(ACCURACY,), selection=ACCURACY)["version"]
+
+
+def test_a_fold_of_one_class_has_no_value_of_a_rank_metric(tracking: Tracking) -> None:
+    rare = separable().assign(left=["yes"] * 2 + ["no"] * 398)
+    with pytest.raises(WrongParameter, match=r"auc has no value on .* rows of one class"):
+        trained_with(
+            make_pipeline(DummyClassifier()), tracking, data=lambda: rare, split=BySubject()
+        )
+
+
+def test_predictions_that_are_not_numbers_are_no_equal_predictions() -> None:
+    class Undefined(DummyRegressor):  # type: ignore[misc]  # scikit-learn comes without types
+        def predict(self, x: Any) -> Any:
+            return np.full(len(x), np.nan)
+
+    own = replace(
+        task, data=lambda: own_rows([1.0, 2.0]), target=Quantity(column="left"), metrics=(MAE,),
+        selection=MAE,
+    )  # fmt: skip
+    table = load_frame(own).table
+    with pytest.raises(Leakage, match="difference nan"):
+        check_fit(own, Undefined().fit(table.features, table.truth), table)
+
+
+def test_a_day_with_a_time_zone_is_the_local_day() -> None:
+    late = pd.date_range("2024-01-01 00:30", periods=120, tz="Asia/Tokyo")
+    own = Task(
+        name="own-units", data=lambda: days().assign(day=late), target=Quantity(column="units"),
+        split=ByTime(column="day"), estimators=lambda _: {}, metrics=(MAE,),
+    )  # fmt: skip
+    times = load_frame(own).table.times
+    assert times is not None
+    assert times.min() == np.datetime64("2024-01-01")
+
+
+def test_the_reason_of_a_validator_of_all_parameters_is_given() -> None:
+    class Bounds(Parameters):
+        low: int = 1
+        """smallest"""
+        high: int = 2
+        """largest"""
+
+        @model_validator(mode="after")
+        def _check(self) -> "Bounds":
+            if self.low > self.high:
+                raise ValueError("low exceeds high")
+            return self
+
+    with pytest.raises(WrongParameter, match="low exceeds high"):
+        parse_parameters(replace(task, parameters=Bounds), {"low": "9"})
 
 
 def days() -> pd.DataFrame:
@@ -115,6 +240,16 @@ def test_a_quantity_is_split_by_time(tracking: Tracking) -> None:
         ({"split": ByTime(column="note")}, "has a value that is no day"),
         ({"split": ByTime()}, "its split has no column"),
         ({"data": lambda: load()[:0]}, "has no rows"),
+        ({"data": lambda: own_rows([1, "a"])}, "'left' has values of the types number, text"),
+        (
+            {
+                "data": lambda: own_rows([np.inf, 1.0]),
+                "target": Quantity(column="left"),
+                "metrics": (MAE,),
+                "selection": MAE,
+            },
+            "200 values of 'left' are infinite",
+        ),
         ({"data": lambda: [1]}, "is a list; give a pandas.DataFrame"),
     ],
 )

@@ -13,11 +13,11 @@ from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
 from slipway.training.baseline import baseline_scores, strongest
 from slipway.training.dataset import Dataset, Features, Loaded, Table
-from slipway.training.fitting import check_fit, choose
+from slipway.training.fitting import check_fit, choose, score
 from slipway.training.frame import load_frame
 from slipway.training.frame_training import train_frame
 from slipway.training.installed import declared_dataset
-from slipway.training.metric import calibration_error, scores
+from slipway.training.metric import calibration_error
 from slipway.training.split import Split
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
@@ -128,7 +128,7 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
     parity = check_parity(task, Served.of(exported), estimator, split.test.features)
     results = Results(
         chosen=chosen,
-        test=scores(task.metrics, split.test.labels, predictions),
+        test=score(task, estimator, split.test),
         baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
         cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
         cv_spread={

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from slipway.errors import Leakage
+from slipway.errors import Leakage, SlipwayError, WrongParameter
 from slipway.training.dataset import Table
-from slipway.training.metric import scores
+from slipway.training.metric import Predictions
+from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
 
 logger = logging.getLogger(__name__)
@@ -53,9 +56,75 @@ def fold_scores(
     """
     folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
     for fitting, scoring in islice(folds, first, None):
-        part, rest = train.take(fitting), train.take(scoring)
-        model = clone(estimator).fit(part.features, part.labels)
-        yield scores(task.metrics, rest.labels, task.target.predict(model, rest.features))
+        model = fit(estimator, train.take(fitting))
+        yield score(task, model, train.take(scoring))
+
+
+def fit(estimator: Estimator, train: Table) -> Estimator:
+    """Return a clone that is fitted on the rows. Raises WrongParameter for any error of it."""
+    with _errors(estimator, "fitted on", train):
+        fitted: Estimator = clone(estimator).fit(train.features, train.truth)
+        return fitted
+
+
+def score(task: Task, estimator: Estimator, rows: Table) -> dict[str, float]:
+    """Return the score of each metric by name; a metric of labels is that of ``predict``.
+
+    Raises WrongParameter for a metric without a value.
+    """
+    found: dict[str, float] = {}
+    classes = isinstance(task.target, Classes)
+    hard: Predictions | None = None
+    soft: Predictions | None = None
+    for metric in task.metrics:
+        if metric.ranks and len(np.unique(rows.labels)) < 2:
+            raise WrongParameter(
+                f"metrics: {metric.name} has no value on {len(rows)} rows of one class; set fewer "
+                "folds, or give more rows of the rarer class"
+            )
+        if classes and not metric.of_labels and not hasattr(estimator, "predict_proba"):
+            raise WrongParameter(
+                f"metrics: {metric.name} needs probabilities, and {_name(estimator)} has no "
+                "predict_proba; wrap it in CalibratedClassifierCV, or give metrics of labels: "
+                "ACCURACY, MACRO_F1"
+            )
+        with _errors(estimator, "applied to", rows):
+            if metric.of_labels and hard is None:
+                hard = task.target.predict_labels(estimator, rows.features, rows.classes)
+            if not metric.of_labels and soft is None:
+                soft = task.target.predict(estimator, rows.features, rows.classes)
+        predictions = hard if metric.of_labels else soft
+        found[metric.name] = metric.score(rows.labels, predictions)  # type: ignore[arg-type]  # not None here
+    return found
+
+
+def _name(estimator: Any) -> str:
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return type(last).__name__
+
+
+@contextmanager
+def _errors(estimator: Any, what: str, rows: Table) -> Iterator[None]:
+    try:
+        yield
+    except (SlipwayError, MemoryError):
+        raise
+    except Exception as error:  # estimators are third-party code
+        remedy = ""
+        if any("xgboost" in type(part).__module__ for part in _parts(estimator)) and rows.classes:
+            remedy = (
+                "; XGBoost takes the classes 0, 1, … only: encode the labels as these numbers in "
+                "the function data"
+            )
+        raise WrongParameter(
+            f"estimators: {_name(estimator)} cannot be {what} {len(rows)} rows: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{remedy}"
+        ) from error
+
+
+def _parts(estimator: Any) -> list[Any]:
+    steps = getattr(estimator, "steps", ())
+    return [estimator, *(step for _, step in steps), getattr(estimator, "estimator", None)]
 
 
 def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
@@ -64,10 +133,12 @@ def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
     If a part of the estimator (an imputer, a scaler) had seen other rows, the predictions would
     differ.
     """
-    again = clone(estimator).fit(train.features, train.labels)
-    first, second = (task.target.predict(each, train.features) for each in (estimator, again))
+    again = fit(estimator, train)
+    first, second = (
+        task.target.predict(each, train.features, train.classes) for each in (estimator, again)
+    )
     difference = np.abs(first - second).max()
-    if difference > 1e-9:
+    if not difference <= 1e-9:  # nor NaN
         raise Leakage(
             "a second fit on the training rows alone has other predictions (difference "
             f"{difference:.2g}); if the estimator is random, give it random_state=parameters.seed"

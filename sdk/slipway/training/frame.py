@@ -68,18 +68,27 @@ def _labels(task: Task, values: pd.Series, source: str) -> tuple[Any, tuple[Any,
     """Return the labels [rows], and the classes in the order of scikit-learn's."""
     if not isinstance(task.target, Classes):
         try:
-            return values.to_numpy(np.float64), ()
+            numbers = values.to_numpy(np.float64)
         except (TypeError, ValueError):
             raise WrongParameter(
                 f"{source}: {values.name!r} has {short(values.iloc[0])}, which is not a number; "
                 f"the target of task {task.name} is a quantity"
             ) from None
-    try:
-        classes, codes = np.unique(np.asarray(values.tolist()), return_inverse=True)
-    except (TypeError, ValueError):
+        if not np.isfinite(numbers).all():
+            raise WrongParameter(
+                f"{source}: {int((~np.isfinite(numbers)).sum())} values of {values.name!r} are "
+                "infinite; leave out these rows"
+            )
+        return numbers, ()
+    given = values.tolist()
+    # NumPy would convert a number beside a text to a text.
+    kinds = sorted(set(map(_kind, given)))
+    if len(kinds) > 1 or kinds[0] not in ("boolean", "number", "text"):
         raise WrongParameter(
-            f"{source}: {values.name!r} has values of different types; give one type"
-        ) from None
+            f"{source}: {values.name!r} has values of the types {', '.join(kinds)}; give texts, "
+            "numbers or booleans, all of one type"
+        )
+    classes, codes = np.unique(np.asarray(given), return_inverse=True)
     if len(classes) != task.target.count:
         known = ", ".join(map(short, classes.tolist()[:10]))
         raise WrongParameter(
@@ -89,10 +98,20 @@ def _labels(task: Task, values: pd.Series, source: str) -> tuple[Any, tuple[Any,
     return codes, tuple(classes.tolist())
 
 
+def _kind(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "boolean"
+    if isinstance(value, int | float | np.number):
+        return "number"
+    return "text" if isinstance(value, str) else type(value).__name__
+
+
 def _days(values: pd.Series, source: str) -> Any:
     try:
-        return pd.to_datetime(values, format="ISO8601").to_numpy().astype("datetime64[D]")
-    except (TypeError, ValueError) as error:
+        days = pd.to_datetime(values, format="ISO8601")
+        # The local day: NumPy would convert it to that of UTC.
+        return days.dt.tz_localize(None).to_numpy().astype("datetime64[D]")
+    except (AttributeError, TypeError, ValueError) as error:
         raise WrongParameter(
             f"{source}: {values.name!r} has a value that is no day: {error}"
         ) from None

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from slipway_contract.registry import Tag
 
 from slipway.model_logging import EXPERIMENT, log_to
 from slipway.registry.revision import git_revision
 from slipway.registry.tracking import Tracking
 from slipway.training.baseline import baseline_scores, strongest
-from slipway.training.fitting import check_fit, choose
+from slipway.training.fitting import check_fit, choose, fit, score
 from slipway.training.frame import load_frame
-from slipway.training.metric import scores
 from slipway.training.task import Parameters, Task
 
 
@@ -43,9 +41,9 @@ def train_frame(
         split = task.parts(table, entry.subject)
         train, test = split.train, split.test
         chosen, estimator, folds = choose(task, parameters, train)
-        estimator.fit(train.features, train.labels)
+        estimator = fit(estimator, train)
         check_fit(task, estimator, train)
-        found = scores(task.metrics, test.labels, task.target.predict(estimator, test.features))
+        found = score(task, estimator, test)
         baselines = baseline_scores(task.metrics, task.target.baselines, train, test)
         best = strongest(task.metrics, baselines)
         means = {name: float(np.mean(each)) for name, each in folds.items()}
@@ -55,8 +53,6 @@ def train_frame(
             params={"candidate": chosen},
             metrics={f"{part}_{m}": v for part, each in parts.items() for m, v in each.items()},
         )
-        if train.classes:
-            estimator = clone(estimator).fit(train.features, train.truth)
         version = log_to(
             run, tracking, estimator, task.name,
             evaluation=(test.features, test.truth), reference=train.features,

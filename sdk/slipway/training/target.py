@@ -1,7 +1,7 @@
 """Prediction targets: classes, or a quantity."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,8 +32,19 @@ class Target(Protocol):
     @property
     def column(self) -> str | None: ...
 
-    def predict(self, estimator: Any, features: Features) -> Predictions:
-        """Return the predictions of the estimator."""
+    def predict(
+        self, estimator: Any, features: Features, classes: Sequence[Any] = ()
+    ) -> Predictions:
+        """Return the predictions of the estimator.
+
+        ``classes`` are the values that it was fitted on, in the order of the classes; without any,
+        it was fitted on the classes.
+        """
+
+    def predict_labels(
+        self, estimator: Any, features: Features, classes: Sequence[Any] = ()
+    ) -> Predictions:
+        """Return what a metric of labels is computed from: the predicted class has 1."""
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         """Return the predictions from a model's outputs by name."""
@@ -73,14 +84,25 @@ class Classes:
         """Return the classes' shares in the training rows; its label is the majority class."""
         return np.tile(np.bincount(train.labels, minlength=self.count) / len(train), (len(test), 1))
 
-    def predict(self, estimator: Any, features: Features) -> Predictions:
-        probabilities = np.zeros((len(features), self.count))
+    def predict(
+        self, estimator: Any, features: Features, classes: Sequence[Any] = ()
+    ) -> Predictions:
         if not hasattr(estimator, "predict_proba"):
-            probabilities[np.arange(len(features)), estimator.predict(features)] = 1
-            return probabilities
+            return self.predict_labels(estimator, features, classes)
+        probabilities = np.zeros((len(features), self.count))
+        position = {value: code for code, value in enumerate(classes or range(self.count))}
         # The training rows of a fold may lack a class.
-        probabilities[:, estimator.classes_] = estimator.predict_proba(features)
+        fitted = [position[value] for value in np.asarray(estimator.classes_).tolist()]
+        probabilities[:, fitted] = estimator.predict_proba(features)
         return probabilities
+
+    def predict_labels(
+        self, estimator: Any, features: Features, classes: Sequence[Any] = ()
+    ) -> Predictions:
+        # A label may differ from the most probable class: an estimator may have a threshold.
+        labels = np.asarray(estimator.predict(features)).reshape(-1, 1)
+        values = np.asarray(classes or range(self.count)).reshape(1, -1)
+        return np.asarray(labels == values, dtype=np.float64)
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         column = signature.outputs[1]
@@ -136,8 +158,15 @@ class Quantity:
     def baselines(self) -> Mapping[str, Baseline]:
         return {"constant": _mean, **self.extra}
 
-    def predict(self, estimator: Any, features: Features) -> Predictions:
+    def predict(
+        self,
+        estimator: Any,
+        features: Features,
+        classes: Sequence[Any] = (),  # noqa: ARG002  # part of the protocol
+    ) -> Predictions:
         return np.asarray(estimator.predict(features), dtype=np.float64).ravel()
+
+    predict_labels = predict
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         return outputs[signature.outputs[0].name].astype(np.float64).ravel()

@@ -198,6 +198,9 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
     except ValidationError as error:
         found = []
         for finding in error.errors(include_url=False):
+            if not finding["loc"]:  # of a validator of the whole class
+                found.append(finding["msg"])
+                continue
             field = str(finding["loc"][0])
             if field not in fields:
                 found.append(
