@@ -161,6 +161,7 @@ def test_a_metric_of_probabilities_needs_an_estimator_with_them(tracking: Tracki
     assert trained_with(LinearSVC(), tracking, metrics=(ACCURACY,), selection=ACCURACY)["version"]
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
 def test_a_fold_of_one_class_has_no_value_of_a_rank_metric(tracking: Tracking) -> None:
     rare = separable().assign(left=["yes"] * 2 + ["no"] * 398)
     with pytest.raises(WrongParameter, match=r"auc has no value on .* rows of one class"):
