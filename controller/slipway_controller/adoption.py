@@ -53,7 +53,14 @@ def failure_of(cluster: Cluster, job: Manifest) -> str | None:
     failed = [c for c in conditions if c["type"] == "Failed" and c["status"] == "True"]
     if not failed:
         return None
-    return _reason(cluster, job["metadata"]["name"]) or str(failed[0].get("message", ""))
+    name = job["metadata"]["name"]
+    if reason := _reason(cluster, name):
+        return reason
+    if failed[0].get("reason") == "BackoffLimitExceeded":
+        return (
+            f"the Job {name} ended without a result (killed, out of memory or crashed); see its log"
+        )
+    return str(failed[0].get("message", ""))
 
 
 def _not_started(cluster: Cluster) -> Adoption:

@@ -341,8 +341,13 @@ def test_a_version_without_a_digest_is_adopted_by_one_job(world: World) -> None:
         "reason": "BackoffLimitExceeded",
         "message": "it has failed",
     }
-    world.cluster.update_status(JOB, job["metadata"]["name"], {"conditions": [failed]})
+    name = job["metadata"]["name"]
+    world.cluster.update_status(JOB, name, {"conditions": [failed]})
     assert world.reason(ConditionType.DEGRADED) == ("True", "AdoptionFailed")
+    degraded = world.reconcile_model().condition(ConditionType.DEGRADED)
+    assert degraded
+    assert f"the Job {name} ended without a result (killed, out of memory or" in degraded.message
+    assert world.cluster.list(JOB) == [world.cluster.get(JOB, name)]
 
 
 TRAIN = {**ADOPT, "metadata": {"name": "train"}}

@@ -3,9 +3,9 @@
 import importlib
 import json
 import re
+import struct
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ from slipway_contract.model import Model
 from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.registry.adoption import adopt, derive
+from slipway_jobs.registry.adoption import adopt
+from slipway_jobs.registry.derivation import derive, derive_isolated
+from slipway_jobs.registry.flavor import model_file
 from slipway_jobs.registry.mlmodel import DESCRIPTION_LIMIT, EXAMPLE_LIMIT, read_folder
 from slipway_jobs.settings import Settings
 
@@ -263,11 +265,61 @@ def test_a_ranker_is_refused(tmp_path: Path) -> None:
     assert "model.ubj is no classifier or regressor of XGBoost" in reason
 
 
-def test_an_archive_is_not_unpacked_beyond_the_limit(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("schema.json", b" " * 2**20)
-    path = folder(tmp_path, {"sklearn": {"pickled_model": "model.skops"}}, COLUMNS)
-    assert "model.skops has 1048576 bytes unpacked" in refusal(path, limit=10**5)
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 5, 5, 200, 9, 0)
+    path = folder(tmp_path, {"lightgbm": {"data": "model.lgb"}}, COLUMNS)
+    (path / "model.lgb").write_bytes(b"PK\x03\x04" * 50 + end)
+    assert "model.lgb is not a skops file that can be read" in refusal(path)
+
+
+def hostile(tmp_path: Path, **fields: Any) -> Path:
+    """Write a folder with trees of XGBoost that have these fields."""
+    inner = tmp_path / "logged"
+    inner.mkdir()
+    fitted = xgboost.XGBClassifier(n_estimators=1, max_depth=2).fit(NUMBERS, LEFT)
+    fitted.save_model(inner / "model.json")
+    content = json.loads((inner / "model.json").read_text())
+    tree = content["learner"]["gradient_booster"]["model"]["trees"][0]
+    for name, value in fields.items():
+        tree[name] = [value if child != -1 else child for child in tree["left_children"]]
+    (inner / "model.json").write_text(json.dumps(content))
+    (tmp_path / "artifact").mkdir()
+    folder(inner, {"xgboost": {"data": "model.json"}}, COLUMNS)
+    return tmp_path
+
+
+VERSION = Version("churn", "1", "", {})
+
+
+def test_a_crash_of_a_library_is_refused_with_its_reason(tmp_path: Path) -> None:
+    path = hostile(tmp_path, left_children=2**30)
+    with pytest.raises(
+        Refused, match=r"model\.json is not a valid file of xgboost; save.*ended wi"
+    ):
+        derive_isolated(path, VERSION, "tests", LIMIT)
+
+
+@pytest.mark.slow
+def test_trees_with_a_cycle_are_refused(tmp_path: Path) -> None:
+    path = hostile(tmp_path, left_children=0, right_children=0)
+    with pytest.raises(Refused, match=r"took more than 20 seconds; it may use [0-9]+ MiB"):
+        derive_isolated(path, VERSION, "tests", LIMIT, seconds=20)
+
+
+def test_the_process_that_reads_has_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hostile(tmp_path)
+    monkeypatch.setenv("SLIPWAY_SIGNING_KEY", "/key")
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(tmp_path / 'seen')!r})"
+        ".write_text(' '.join(os.environ))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert derive_isolated(path, VERSION, "tests", LIMIT).format is ArtifactFormat.ONNX
+    seen = (tmp_path / "seen").read_text().split()
+    assert "PATH" in seen
+    assert "SLIPWAY_SIGNING_KEY" not in seen
 
 
 def test_a_graph_with_huge_rows_is_refused(tmp_path: Path) -> None:
@@ -393,13 +445,13 @@ def folder(
 
 
 def refusal(path: Path, limit: int = LIMIT) -> str:
+    def derived() -> None:
+        logged = read_folder(path, limit)
+        derive(logged, model_file(logged, "churn"), path / "artifact", VERSION, "tests")
+
     (path / "artifact").mkdir(exist_ok=True)
-    version = Version("churn", "1", "", {})
     with pytest.raises(Refused) as refused:
-        derive(
-            read_folder(path, limit), path / "artifact", version,
-            Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9"),
-        )  # fmt: skip
+        derived()
     return str(refused.value)
 
 
@@ -463,7 +515,9 @@ def test_texts_without_an_example_are_refused(tmp_path: Path, trees: bytes) -> N
         (COLUMNS, [1, [2]], "ndarray", "cannot be read: ValueError"),
         (COLUMNS, {"a": [1, [2]]}, "json_object", "cannot be read: ValueError"),
         ([*COLUMNS, COLUMNS[0]], None, "", "two columns with the same name"),
-        ([{"type": "double", "name": ""}], None, "", "cannot be read: ValidationError"),
+        ([{"type": "double", "name": ""}], None, "", "a column of its signature or of its input"),
+        (None, {"": [1.0]}, "json_object", "several values per row"),
+        (None, {"columns": [""], "data": [[1.0]]}, "dataframe", "the column name '' is not a"),
         (None, [[1] * 10_001], "ndarray", "it has 10001 columns; at most 10000 are adopted"),
         (None, {"data": [[1] * 10_001]}, "dataframe", "it has 10001 columns"),
         (None, {"a": [1, 2]}, "json_object", "several values per row in 'a'"),
@@ -475,7 +529,9 @@ def test_a_signature_or_an_example_that_is_no_table_is_refused(
     assert problem in refusal(folder(tmp_path, FLAVOR, inputs, example, kind, model_ubj=trees))
 
 
-@pytest.mark.parametrize("name", ["../secret.ubj", "/etc/passwd", "", "missing.ubj", "."])
+@pytest.mark.parametrize(
+    "name", ["../secret.ubj", "/etc/passwd", "", "missing.ubj", ".", "x" * 300, "a\0b"]
+)
 def test_files_outside_the_folder_are_not_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.ubj").write_bytes(b"secret")
     inner = tmp_path / "model"
@@ -512,6 +568,7 @@ def test_large_files_are_not_read(tmp_path: Path, trees: bytes) -> None:
     [
         b"", b"[1, 2]", b"flavors: 3", b"\xff\xfe", b"{" * 5_000, b"flavors: {onnx: null}",
         b"flavors: {}\nsignature: {inputs: 'not json'}",
+        b"a: &a [x]\nflavors: {onnx: {data: *a}}",
         b"!!python/object/apply:os.system ['touch /tmp/never']",
     ],
 )  # fmt: skip

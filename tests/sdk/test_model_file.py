@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression
 from slipway.errors import Refused, WrongParameter
+from slipway.packaging import skops_file
 from slipway.packaging.evaluation import EvaluationTable
 from slipway.packaging.frames import frame_rows
 from slipway.packaging.model_file import read_model
@@ -172,6 +174,21 @@ def test_files_that_could_run_code_or_cannot_be_read_are_refused(tmp_path: Path)
             package(read_model(tmp_path / name), {"reference": NUMBERS})
     with pytest.raises(WrongParameter, match=r"none\.onnx is not a file"):
         read_model(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    ("member", "limit"), [("schema.json", "SCHEMA_LIMIT"), ("other", "UNPACKED_LIMIT")]
+)
+def test_an_archive_is_not_unpacked_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str, limit: str
+) -> None:
+    monkeypatch.setattr(skops_file, limit, 10**5)
+    with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, b" " * 2**20)
+    with pytest.raises(
+        Refused, match=r"model\.skops has 1048576 bytes in .*at most 100000 are read"
+    ):
+        read_model(tmp_path / "model.skops")
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Flavors of MLflow that are adopted, and for the others what to log instead."""
 
-import zipfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,11 +71,6 @@ def model_file(logged: LoggedModel, name: str) -> tuple[str, Path]:
             f"it was logged as {flavor} in {form}, which could run any code; log it again where "
             f"it was fitted, {_SKOPS.format(flavor=flavor, name=name)}, and {_ALIAS}"
         )
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > logged.limit:
-            raise Refused(f"{path.name} has {size} bytes unpacked; at most {logged.limit} are read")
     return flavor, path
 
 

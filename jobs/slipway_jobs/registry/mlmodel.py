@@ -104,9 +104,15 @@ class LoggedModel:
 
     def file(self, name: object, limit: int) -> Path:
         """Return the path of a file in the folder. Raises Refused."""
-        path = (self.folder / str(name)).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            raise Refused(f"its MLmodel names the file {str(name)[:100]!r}, which does not exist")
+        if not isinstance(name, str):
+            raise Refused("its MLmodel has another value than a text in place of a file's name")
+        try:
+            path = (self.folder / name).resolve()
+            found = path.is_relative_to(self.folder.resolve()) and path.is_file()
+        except (OSError, ValueError):  # too long for the file system, or with a null character
+            found = False
+        if not found:
+            raise Refused(f"its MLmodel names the file {name[:100]!r}, which does not exist")
         if (size := path.stat().st_size) > limit:
             raise Refused(f"{path.name} has {size} bytes; at most {limit} are read")
         return path
@@ -165,12 +171,22 @@ def read_folder(folder: Path, limit: int) -> LoggedModel:
     if path.stat().st_size > DESCRIPTION_LIMIT:
         raise Refused(f"its MLmodel has more than {DESCRIPTION_LIMIT} bytes")
     try:
-        description = Description.model_validate(yaml.safe_load(path.read_bytes()))
+        content = _Loader(path.read_bytes()).get_single_data()
+        description = Description.model_validate(content)
     except (yaml.YAMLError, ValidationError, ValueError, RecursionError) as error:
         raise Refused(
             f"the logged folder is not an MLflow model: MLmodel: {str(error)[:300]}"
         ) from error
     return LoggedModel(folder, description, limit)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, which MLflow does not write: a few of them make a value of any size."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias of YAML; write the value itself")
+        return super().compose_node(parent, index)
 
 
 def _unreadable(error: Exception) -> Refused:
@@ -311,6 +327,11 @@ def _columns(inputs: Sequence[Input]) -> tuple[Column, ...]:
 
 
 def _column(given: Input) -> Column:
+    if not given.name and given.name != 0:
+        raise Refused(
+            "a column of its signature or of its input example has an empty name; name it, fit, "
+            "and log it again"
+        )
     name, datatype = str(given.name), _DATATYPES.get(given.type)
     if datatype is None:
         raise Refused(

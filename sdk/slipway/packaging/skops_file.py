@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from slipway.packaging.graph import Sample, check_parity
 from slipway.packaging.model import PackagedModel
 
 logger = logging.getLogger(__name__)
+
+UNPACKED_LIMIT = 2**31 - 1
+"""Most bytes of a skops file that are unpacked, as many as an ONNX file may have."""
+
+SCHEMA_LIMIT = 64 * 2**20
+"""Most bytes of its ``schema.json``, which takes some twenty times as much memory."""
 
 _REMEDY = (
     "use another transformer of scikit-learn in its place, or export the model to ONNX and log "
@@ -68,6 +75,7 @@ def read_skops(path: Path, more: Sequence[str] = ()) -> tuple[Any, str]:
     ``more`` are types to trust in addition to SKOPS_TRUSTED. Raises Refused.
     """
     trusted = [*SKOPS_TRUSTED, *more]
+    _check_size(path)
     try:
         unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
     except Exception as error:  # hostile bytes raise anything: zipfile, json, skops
@@ -87,6 +95,29 @@ def read_skops(path: Path, more: Sequence[str] = ()) -> tuple[Any, str]:
                 f"{path.name} cannot be loaded: {error}{caveat and '; '}{caveat}"
             ) from error
     return fitted, _caveat(path.name, caught)
+
+
+def _check_size(path: Path) -> None:
+    """Raise Refused for no archive, and for one that is too large unpacked.
+
+    An archive cannot have more than it declares: zipfile reads at most as many bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise Refused(f"{path.name} is not a skops file that can be read: {error}") from error
+    schema = max((each.file_size for each in members if each.filename == "schema.json"), default=0)
+    total = sum(each.file_size for each in members)
+    for what, size, limit in (
+        ("schema.json", schema, SCHEMA_LIMIT),
+        ("its members", total, UNPACKED_LIMIT),
+    ):
+        if size > limit:
+            raise Refused(
+                f"{path.name} has {size} bytes in {what}; at most {limit} are read: export "
+                "the model to ONNX and log that file"
+            )
 
 
 def _caveat(name: str, caught: list[warnings.WarningMessage]) -> str:
