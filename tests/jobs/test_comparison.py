@@ -8,6 +8,7 @@ from slipway.training.installed import declared_task
 from slipway.training.metric import ACCURACY, AUC, MAE, Direction
 from slipway.training.split import Split
 from slipway_jobs.promotion.comparison import (
+    FEWEST,
     MIN_GROUPS,
     MOST_ROWS,
     Comparison,
@@ -104,6 +105,20 @@ def test_a_large_table_is_compared_on_bounded_resamples() -> None:
     assert {len(each) for each in _resamples(np.arange(rows))} == {MOST_ROWS}
     grouped = next(_resamples(np.repeat(np.arange(30), rows // 30)))
     assert len(grouped) == 10 * rows // 30
+
+
+def test_the_best_of_many_versions_has_resamples_beyond_its_bounds() -> None:
+    assert sum(1 for _ in _resamples(np.arange(100), 8000)) == 8000
+    assert sum(1 for _ in _resamples(np.arange(2 * MOST_ROWS), 8000)) == FEWEST
+    small, large = errors(200, 0, 0.9), errors(200, 1)
+    found = [
+        compare_predictions(
+            MAE, Direction.MIN, np.zeros(200), np.arange(200), small, large, chosen_of
+        )
+        for chosen_of in (10, 20)
+    ]
+    assert found[1].low < found[0].low
+    assert found[0].high < found[1].high
 
 
 def test_of_a_split_by_time_the_weeks_of_a_subject_are_independent() -> None:

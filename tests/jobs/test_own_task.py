@@ -1,14 +1,17 @@
 """The Jobs of a task on a data frame, which is declared outside the platform."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from slipway.errors import WrongParameter
 from slipway.registry.tracking import Tracking
+from slipway.training.metric import ACCURACY
 from slipway_contract.registry import CHAMPION
 from slipway_jobs.__main__ import main
+from slipway_jobs.promotion.best import best_version
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
@@ -45,6 +48,15 @@ def test_an_equal_version_is_not_distinguishable(
     request = PromotionRequest("live", metric="accuracy")
     result = promote(task, again, request, settings, tracking)
     assert (result["state"], result["gain"]) == ("undecided", 0)
+
+
+def test_the_best_version_is_chosen_by_a_metric_of_the_task(
+    first: dict[str, Any], settings: Settings, tracking: Tracking
+) -> None:
+    own = replace(task, metrics=(*task.metrics, replace(ACCURACY, name="hit_rate")))
+    found = best_version(own, task.name, "hit_rate", None, CHAMPION, settings, tracking)
+    assert found.metric == "hit_rate"
+    assert first["version"] in found.scores
 
 
 @pytest.mark.slow

@@ -121,5 +121,5 @@ def _evaluation(
     version: Version, task: Task | None, settings: Settings, tracking: Tracking
 ) -> Evaluation:
     if task is None or Tag.EVALUATION_DIGEST in version.tags:
-        return stored_evaluation(version, tracking)
+        return stored_evaluation(version, task, tracking)
     return held_out_of(task, version, settings, tracking)

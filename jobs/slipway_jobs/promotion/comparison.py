@@ -84,15 +84,15 @@ def compare_predictions(
     both predictions are scored on the same resamples. Rows of one of the ``groups`` [rows] depend
     on each other, so whole groups are drawn. The resamples are the same in each call. The
     best of ``chosen_of`` versions may be a lucky one, so its interval holds for all of them
-    (Bonferroni).
+    (Bonferroni), with about ten resamples beyond each bound; a large table has fewer.
     """
+    tail = (1 - CONFIDENCE) / 2 / chosen_of
     gains = [
         direction.gain(metric.score(truth[rows], candidate[rows]),
                        metric.score(truth[rows], opponent[rows]))
-        for rows in _resamples(groups)
+        for rows in _resamples(groups, round(10 / tail))
         if not metric.ranks or np.ptp(truth[rows])
     ]  # fmt: skip
-    tail = (1 - CONFIDENCE) / 2 / chosen_of
     low, high = (
         np.quantile(gains, (tail, 1 - tail)) if len(gains) >= FEWEST // 2 else (-np.inf, np.inf)
     )
@@ -107,7 +107,7 @@ def compare_predictions(
     )
 
 
-def _resamples(groups: NDArray[Any]) -> Iterator[NDArray[np.intp]]:
+def _resamples(groups: NDArray[Any], wanted: int = RESAMPLES) -> Iterator[NDArray[np.intp]]:
     """Yield the row numbers of each resample; nothing for fewer than MIN_GROUPS groups.
 
     Of more than MOST_ROWS rows, a resample has about that many: then the interval is wider than
@@ -119,7 +119,7 @@ def _resamples(groups: NDArray[Any]) -> Iterator[NDArray[np.intp]]:
         return
     drawn_groups = max(MIN_GROUPS, min(len(starts), len(starts) * MOST_ROWS // len(groups)))
     random = np.random.default_rng(0)
-    for _ in range(max(FEWEST, min(RESAMPLES, SCORED_ROWS // len(groups)))):
+    for _ in range(max(FEWEST, min(max(RESAMPLES, wanted), SCORED_ROWS // len(groups)))):
         drawn = random.integers(len(starts), size=drawn_groups)
         ends = np.cumsum(sizes[drawn])
         first = np.repeat(starts[drawn] - (ends - sizes[drawn]), sizes[drawn])

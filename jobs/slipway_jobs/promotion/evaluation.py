@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -208,8 +208,7 @@ def evaluations_of(
     for owner in (candidate, live):
         if owner is not None and Tag.EVALUATION_DIGEST in owner.tags:
             found = True
-            declared = task.metrics if task is not None and task.data is not None else ()
-            yield replace(stored_evaluation(owner, tracking), declared=declared)
+            yield stored_evaluation(owner, task, tracking)
         if owner is candidate and task is not None and Tag.DATASET in candidate.tags:
             found = True
             yield held_out_of(task, candidate, settings, tracking)
@@ -220,13 +219,14 @@ def evaluations_of(
         )
 
 
-def stored_evaluation(owner: Version, tracking: Tracking) -> StoredTable:
+def stored_evaluation(owner: Version, task: Task | None, tracking: Tracking) -> StoredTable:
     """Return the evaluation table of a version. Raises NoSuchVersion, WrongDigest."""
+    declared = task.metrics if task is not None and task.data is not None else ()
     with tempfile.TemporaryDirectory() as temporary:
         folder, _ = fetch(owner, tracking, Path(temporary))
         signature = _signature(folder)
     content = read_table(owner.name, owner.tag(Tag.EVALUATION_DIGEST), tracking)
-    return StoredTable(owner, signature, content, tracking)
+    return StoredTable(owner, signature, content, tracking, declared)
 
 
 def held_out_of(task: Task, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
