@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from slipway_contract.registry import (
     CARD_FILE,
     EXAMPLE_FILE,
@@ -94,10 +95,12 @@ def log_to(
     signature: Signature | None = None,
     use: str | None = None,
     tags: Mapping[str, str] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> Version:
     """Log a fitted model as ``log_model`` does, to a given run if there is one.
 
-    Run and version have the ``tags`` too.
+    Run and version have the ``tags`` too. ``groups`` are numbers of the evaluation rows [rows],
+    equal for rows that depend on each other.
     """
     if not NAME.fullmatch(name):
         raise WrongParameter(f"name: {name!r} is not a name that can be served; {NAME_RULE}")
@@ -106,7 +109,7 @@ def log_to(
         model = read_model(Path(model))
     packaged = package(model, frames, signature)
     table = (
-        EvaluationTable.of(packaged.signature, frames["evaluation"], evaluation[1])
+        EvaluationTable.of(packaged.signature, frames["evaluation"], evaluation[1], groups)
         if evaluation
         else None
     )

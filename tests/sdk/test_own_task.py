@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from slipway.cli import commands
 from slipway.errors import Leakage, Unavailable, WrongParameter
+from slipway.registry.evaluations import read_table
 from slipway.registry.tracking import Tracking
 from slipway.training import (
     ACCURACY,
@@ -29,16 +31,20 @@ from slipway.training import (
     Quantity,
     Task,
 )
-from slipway.training.fitting import check_fit
+from slipway.training.fitting import check_fit, choose
 from slipway.training.frame import load_frame
 from slipway.training.frame_training import train_frame
 from slipway.training.split import check_split
 from slipway.training.task import parameters_schema, parse_parameters
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
+from slipway_jobs.promotion.evaluation import StoredTable
 from xgboost import XGBClassifier
 
 from tests.sdk.own_task import build, load, task
+
+BY_MAE = {"metrics": (MAE,), "selection": MAE}
+BY_ACCURACY = {"metrics": (ACCURACY,), "selection": ACCURACY}
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +218,45 @@ def test_the_reason_of_a_validator_of_all_parameters_is_given() -> None:
         parse_parameters(replace(task, parameters=Bounds), {"low": "9"})
 
 
+def test_rows_of_a_subject_are_one_group_of_the_gate(
+    trained: dict[str, Any], tracking: Tracking, tmp_path: Path
+) -> None:
+    version = tracking.version("own-churn", trained["version"])
+    folder = tracking.download(version, tmp_path)
+    signature = Signature.model_validate_json((folder / "signature.json").read_bytes())
+    content = read_table("own-churn", version.tags[Tag.EVALUATION_DIGEST], tracking)
+    groups = StoredTable(version, signature, content, tracking).groups
+    loaded = load_frame(task)
+    test = task.parts(loaded.table, loaded.entry.subject).test
+    assert groups.tolist() == np.unique(test.groups, return_inverse=True)[1].tolist()
+    assert len(np.unique(groups)) < len(groups)
+    plain = pd.read_parquet(BytesIO(content)).drop(columns="row.group")
+    plain.to_parquet(tmp_path / "plain.parquet", index=False)
+    old = StoredTable(version, signature, (tmp_path / "plain.parquet").read_bytes(), tracking)
+    assert old.groups.tolist() == list(range(len(groups)))
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "reason"),
+    [
+        (0.3, 10, "folds: 3 is more than the 2 training subjects"),
+        (0.001, 400, "share: 0.001 holds out no row"),
+    ],
+)
+def test_too_few_subjects_are_refused(share: float, rows: int, reason: str) -> None:
+    own = of(
+        LogisticRegression(),
+        data=lambda: (
+            own_rows(["yes", "no"])[:rows].assign(customer=[i % 3 for i in range(rows)])
+            if rows == 10
+            else separable()
+        ),
+        split=BySubject(share, column="customer"),
+    )
+    with pytest.raises(WrongParameter, match=reason):
+        choose(own, parse_parameters(own, {}), own.parts(load_frame(own).table, "customer").train)
+
+
 def days() -> pd.DataFrame:
     stamps = pd.date_range("2024-01-01", periods=120).astype(str)
     return pd.DataFrame({"day": stamps, "x": np.arange(120.0), "units": np.arange(120.0) * 2})
@@ -235,9 +280,12 @@ def test_a_quantity_is_split_by_time(tracking: Tracking) -> None:
     [
         ({"data": lambda: 1 / 0}, "failed: ZeroDivisionError"),
         ({"target": Classes(2, column="gone")}, "has no column 'gone'; its columns are"),
-        ({"target": Classes(3, column="left")}, r"has 2 classes \(.leaves., .stays.\)"),
-        ({"target": Quantity(column="city")}, "values of 'city' are missing"),
-        ({"target": Quantity(column="note")}, "which is not a number"),
+        (
+            {"target": Classes(3, column="left"), **BY_ACCURACY},
+            r"has 2 classes \(.leaves., .stays.\)",
+        ),
+        ({"target": Quantity(column="city"), **BY_MAE}, "values of 'city' are missing"),
+        ({"target": Quantity(column="note"), **BY_MAE}, "which is not a number"),
         ({"split": ByTime(column="note")}, "has a value that is no day"),
         ({"split": ByTime()}, "its split has no column"),
         ({"data": lambda: load()[:0]}, "has no rows"),
@@ -267,6 +315,10 @@ def test_rows_that_do_not_fit_the_task_are_refused(changes: dict[str, Any], reas
         ({"data": None, "datasets": ("rows",)}, "has datasets and no signature"),
         ({"target": Classes(2)}, "its target has no column"),
         ({"metrics": ()}, "metrics is empty"),
+        ({"slices": ("city",), "relabel": np.abs}, "relabel, slices would have no effect"),
+        ({"metrics": (MAE,)}, "mae is none of 2 classes"),
+        ({"target": Quantity(column="left")}, "is none of a quantity"),
+        ({"target": Classes(3, column="left")}, "auc needs 2 classes, and the target has 3"),
     ],
 )
 def test_a_contradictory_task_is_refused(changes: dict[str, Any], reason: str) -> None:

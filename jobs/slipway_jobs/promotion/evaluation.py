@@ -153,7 +153,8 @@ class StoredTable:
 
     @property
     def groups(self) -> NDArray[Any]:
-        return np.arange(len(self._table.truth))
+        groups = self._table.groups
+        return np.arange(len(self._table.truth)) if groups is None else groups
 
     def predictions(self, version: Version, metrics: Sequence[Metric]) -> list[Predictions]:
         with tempfile.TemporaryDirectory() as temporary:

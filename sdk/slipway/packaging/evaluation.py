@@ -32,6 +32,8 @@ from slipway.training.metric import (
 FILE = "evaluation.parquet"
 LABEL = "row.label"
 """The column of the true outputs."""
+GROUP = "row.group"
+"""The column of the groups; a table of independent rows has none."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,17 @@ class EvaluationTable:
     signature: Signature
     rows: Arrays
     truth: NDArray[Any]
+    groups: NDArray[np.int64] | None = None
+    """A number [rows], equal for rows of one subject; None: the rows are independent."""
 
     @classmethod
-    def of(cls, signature: Signature, frame: pd.DataFrame, truth: Any) -> Self:
+    def of(
+        cls,
+        signature: Signature,
+        frame: pd.DataFrame,
+        truth: Any,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Self:
         """Return the table of a data frame and its true outputs. Raises WrongParameter."""
         labels = np.asarray(truth)
         if labels.shape[1:] == (1,):
@@ -57,16 +67,20 @@ class EvaluationTable:
             raise WrongParameter(
                 "evaluation: a true output is missing; leave out the rows without one"
             )
-        if LABEL in frame.columns:
-            raise WrongParameter(f"evaluation: the column name {LABEL!r} is reserved; rename it")
-        return cls(signature, frame_rows(frame, signature.inputs), labels)
+        for reserved in (LABEL, GROUP):
+            if reserved in frame.columns:
+                raise WrongParameter(
+                    f"evaluation: the column name {reserved!r} is reserved; rename it"
+                )
+        return cls(signature, frame_rows(frame, signature.inputs), labels, groups)
 
     def content(self) -> bytes:
         """Return the table as Parquet: inputs in their datatypes, null where missing, and truth."""
         columns = {column.name: _cells(column, self.rows) for column in self.signature.inputs}
         truth = self.truth if self.truth.ndim == 1 else list(self.truth)
         file = io.BytesIO()
-        pd.DataFrame({**columns, LABEL: truth}).to_parquet(file, index=False)
+        groups = {} if self.groups is None else {GROUP: self.groups}
+        pd.DataFrame({**columns, LABEL: truth, **groups}).to_parquet(file, index=False)
         return file.getvalue()
 
     @cached_property
@@ -78,6 +92,7 @@ class EvaluationTable:
         """Return a stored table as rows of a signature. Raises WrongParameter if it has no such."""
         frame = pd.read_parquet(io.BytesIO(content))
         truth = frame.pop(LABEL)
+        groups = frame.pop(GROUP).to_numpy(np.int64) if GROUP in frame.columns else None
         for column in signature.inputs:
             if column.name not in frame.columns:
                 raise WrongParameter(f"the evaluation table has no column {column.name!r}")
@@ -85,7 +100,7 @@ class EvaluationTable:
                 raise WrongParameter(
                     f"the evaluation table has rows without {column.name!r}, which is required"
                 )
-        return cls.of(signature, frame, np.stack(truth.tolist()))
+        return cls.of(signature, frame, np.stack(truth.tolist()), groups)
 
     def scores(self, outputs: Arrays) -> dict[Metric, float]:
         """Return the scores of served outputs; there are none of several quantities.

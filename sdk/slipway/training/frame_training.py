@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from slipway_contract.registry import Tag
 
 from slipway.model_logging import EXPERIMENT, log_to
 from slipway.registry.revision import git_revision
 from slipway.registry.tracking import Tracking
 from slipway.training.baseline import baseline_scores, strongest
+from slipway.training.dataset import Table
 from slipway.training.fitting import check_fit, choose, fit, score
 from slipway.training.frame import load_frame
+from slipway.training.split import BySubject
 from slipway.training.task import Parameters, Task
 
 
@@ -56,7 +59,7 @@ def train_frame(
         version = log_to(
             run, tracking, estimator, task.name,
             evaluation=(test.features, test.truth), reference=train.features,
-            use=task.use or None, tags=more_tags,
+            use=task.use or None, tags=more_tags, groups=_groups(task, test),
         )  # fmt: skip
     return {
         "state": "registered",
@@ -73,3 +76,11 @@ def train_frame(
             name: {"mean": mean, "standardDeviation": spreads[name]} for name, mean in means.items()
         },
     }
+
+
+def _groups(task: Task, rows: Table) -> NDArray[np.int64] | None:
+    """Return the number of the subject of each row [rows], which has no name of it; or None."""
+    groups, numbers = np.unique(rows.groups, return_inverse=True)
+    if not isinstance(task.split, BySubject) or len(groups) == len(rows):
+        return None
+    return numbers.astype(np.int64)

@@ -40,6 +40,10 @@ class Metric:
     """True: it is computed from the predicted label alone."""
     ranks: bool = False
     """True: it is undefined for rows of a single class."""
+    of_classes: bool | None = None
+    """True: it is one of classes; False: of a quantity; None: of either."""
+    binary: bool = False
+    """True: it is one of two classes."""
 
     @property
     def perfect(self) -> float:
@@ -62,32 +66,37 @@ AUC = Metric(
     "auc", Direction.MAX,
     "area under the ROC curve: probability that a case ranks above a non-case",
     lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])), ranks=True,
+    of_classes=True, binary=True,
 )  # fmt: skip
 BRIER = Metric(
     "brier", Direction.MIN, "mean squared error of the probability (Brier 1950)",
-    lambda truth, p: float(np.mean((p[:, 1] - truth) ** 2)),
+    lambda truth, p: float(np.mean((p[:, 1] - truth) ** 2)), of_classes=True, binary=True,
 )  # fmt: skip
 ACCURACY = Metric(
     "accuracy", Direction.MAX, "share of rows whose most probable class is the true one",
     lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))), of_labels=True,
+    of_classes=True,
 )  # fmt: skip
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1, the mean over classes",
     lambda truth, p: float(metrics.f1_score(truth, _hard(p), average="macro", zero_division=0)),
-    of_labels=True,
+    of_labels=True, of_classes=True,
 )  # fmt: skip
-LOG_LOSS = Metric("log_loss", Direction.MIN, "mean negative log-likelihood, in nats", _log_loss)
+LOG_LOSS = Metric(
+    "log_loss", Direction.MIN, "mean negative log-likelihood, in nats", _log_loss, of_classes=True
+)  # fmt: skip
 MAE = Metric(
     "mae", Direction.MIN, "mean absolute error, in the unit of the output",
-    lambda truth, values: float(np.mean(np.abs(values - truth))),
+    lambda truth, values: float(np.mean(np.abs(values - truth))), of_classes=False,
 )  # fmt: skip
 RMSE = Metric(
     "rmse", Direction.MIN, "root of the mean squared error, in the unit of the output",
-    lambda truth, values: float(np.sqrt(np.mean((values - truth) ** 2))),
+    lambda truth, values: float(np.sqrt(np.mean((values - truth) ** 2))), of_classes=False,
 )  # fmt: skip
 WAPE = Metric(
     "wape", Direction.MIN, "sum of the absolute errors as a share of the sum of the true values",
     lambda truth, values: float(np.abs(values - truth).sum() / np.abs(truth).sum()),
+    of_classes=False,
 )  # fmt: skip
 
 

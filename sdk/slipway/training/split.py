@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.errors import Leakage, Unavailable
+from slipway.errors import Leakage, Unavailable, WrongParameter
 from slipway.training.dataset import Table
 from slipway.training.target import Fold, Target
 
@@ -64,6 +64,12 @@ class BySubject:
             members = np.flatnonzero(stratum == value)
             members = members[np.argsort(place[members], kind="stable")]
             held[members[: round(self.share * len(members))]] = True
+        if not held.any() or held.all():
+            problem = "all rows" if held.any() else "no row"
+            raise WrongParameter(
+                f"share: {self.share:g} holds out {problem}, of {len(groups)} subjects; set a "
+                "share between 0 and 1 that leaves subjects in both parts, or give more rows"
+            )
         test = held[group_of]
         return Split(
             table.take(~test),
@@ -84,6 +90,16 @@ class BySubject:
         return held + (", balanced by class" if balanced else "")
 
     def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:
+        if parts > (subjects := len(np.unique(train.groups))):
+            raise WrongParameter(
+                f"folds: {parts} is more than the {subjects} training subjects; set fewer, or "
+                "give more rows"
+            )
+        largest = np.unique(target.strata(train), return_counts=True)[1].max()
+        if parts > largest:
+            raise WrongParameter(
+                f"folds: {parts} is more than the {largest} training rows of any class; set fewer"
+            )
         return target.folds(train, parts, seed)
 
     def check(self, split: Split) -> None:

@@ -15,7 +15,7 @@ from slipway.errors import WrongParameter
 from slipway.training.dataset import Features, Labels, Table
 from slipway.training.metric import Metric, Predictions, named
 from slipway.training.split import BySubject, Rule, Split, check_split
-from slipway.training.target import Arrays, Target
+from slipway.training.target import Arrays, Classes, Target
 
 
 class Estimator(Protocol):
@@ -111,6 +111,34 @@ class Task:
             raise WrongParameter(
                 f"task {self.name}: has data, and its target has no column; give for example "
                 'Classes(2, column="churned")'
+            )
+        if self.data is not None:
+            given = {
+                "signature": self.signature is not INFERRED,
+                "relabel": self.relabel is not None,
+                "export": self.export is not None,
+                "slices": bool(self.slices),
+            }
+            if wrong := [name for name, is_given in given.items() if is_given]:
+                raise WrongParameter(
+                    f"task {self.name}: has data, so {', '.join(wrong)} would have no effect; "
+                    "leave it out"
+                )
+        for metric in {*self.metrics, self.selection}:
+            self._check_metric(metric)
+
+    def _check_metric(self, metric: Metric) -> None:
+        classes = self.target.count if isinstance(self.target, Classes) else 0
+        if (metric.of_classes and not classes) or (metric.of_classes is False and classes):
+            target = f"{classes} classes" if classes else "a quantity"
+            raise WrongParameter(
+                f"task {self.name}: the metric {metric.name} is none of {target}; give for "
+                f"example {'ACCURACY' if classes else 'MAE'}"
+            )
+        if metric.binary and classes != 2:
+            raise WrongParameter(
+                f"task {self.name}: the metric {metric.name} needs 2 classes, and the target has "
+                f"{classes}; give for example LOG_LOSS or MACRO_F1"
             )
 
     def metric(self, name: str | None) -> Metric:
