@@ -296,14 +296,14 @@ def test_a_crash_of_a_library_is_refused_with_its_reason(tmp_path: Path) -> None
     with pytest.raises(
         Refused, match=r"model\.json is not a valid file of xgboost; save.*ended wi"
     ):
-        derive_isolated(path, VERSION, "tests", LIMIT)
+        derive_isolated(path / "logged", path, VERSION, "tests", LIMIT)
 
 
 @pytest.mark.slow
 def test_trees_with_a_cycle_are_refused(tmp_path: Path) -> None:
     path = hostile(tmp_path, left_children=0, right_children=0)
     with pytest.raises(Refused, match=r"took more than 20 seconds; it may use [0-9]+ MiB"):
-        derive_isolated(path, VERSION, "tests", LIMIT, seconds=20)
+        derive_isolated(path / "logged", path, VERSION, "tests", LIMIT, seconds=20)
 
 
 def test_the_process_that_reads_has_no_credentials(
@@ -316,7 +316,10 @@ def test_the_process_that_reads_has_no_credentials(
         ".write_text(' '.join(os.environ))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert derive_isolated(path, VERSION, "tests", LIMIT).format is ArtifactFormat.ONNX
+    assert (
+        derive_isolated(path / "logged", path, VERSION, "tests", LIMIT).format
+        is ArtifactFormat.ONNX
+    )
     seen = (tmp_path / "seen").read_text().split()
     assert "PATH" in seen
     assert "SLIPWAY_SIGNING_KEY" not in seen

@@ -46,8 +46,8 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
         folder = Path(temporary)
         (folder / "artifact").mkdir()
         limit = settings.import_limit
-        tracking.download(version, folder / "logged", limit)
-        manifest = derive_isolated(folder, version, settings.user, limit)
+        logged = tracking.download(version, folder / "logged", limit)
+        manifest = derive_isolated(logged, folder, version, settings.user, limit)
         signer = sign(folder / "artifact", version.name, settings.signing_key)
         with tracking.logged_model(run, version.name, tags, manifest.format) as model_id:
             tracking.upload(model_id, folder / "artifact")

@@ -55,14 +55,15 @@ RESULT_FILE = "result.json"
 
 
 def derive_isolated(
-    folder: Path, version: Version, user: str, limit: int, seconds: float = SECONDS
+    logged: Path, folder: Path, version: Version, user: str, limit: int, seconds: float = SECONDS
 ) -> ArtifactManifest:
-    """Derive ``folder/artifact`` from ``folder/logged``; return its manifest. Raises Refused.
+    """Derive ``folder/artifact`` from the logged folder; return its manifest. Raises Refused.
 
     ``limit`` is the largest model file in bytes.
     """
     memory = _memory()
     request = {
+        "logged": str(logged.resolve()),
         "folder": str(folder.resolve()),
         "version": [version.name, version.version, version.run_id],
         "user": user,
@@ -160,7 +161,7 @@ def main() -> int:
         (folder / RESULT_FILE).write_text(json.dumps(result))
 
     try:
-        logged = read_folder(folder / "logged", limit)
+        logged = read_folder(Path(request["logged"]), limit)
         flavor, path = model_file(logged, version.name)
         # The reason if this process ends before the result.
         write({"reason": _invalid(path.name, flavor)})
