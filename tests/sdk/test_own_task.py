@@ -90,6 +90,30 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order() -> None:
     assert load_frame(shorter).table.digest != load_frame(task).table.digest
 
 
+def test_the_held_out_rows_do_not_depend_on_types_and_order_of_the_columns() -> None:
+    def held_out(frame: pd.DataFrame) -> set[float]:
+        own = of(LogisticRegression(), data=lambda: frame, split=BySubject())
+        return set(own.parts(load_frame(own).table, "row").test.features["a"])
+
+    rows = separable()
+    before = held_out(rows)
+    assert held_out(rows[["left", "customer", "b", "a"]]) == before
+    gap = rows[:1].assign(customer=np.nan, a=9.0)
+    after = held_out(pd.concat([rows, gap], ignore_index=True))
+    assert len(after ^ before) <= 2, "only the share's rounding and the new row differ"
+
+
+def test_the_card_has_title_and_limits_of_the_task(tracking: Tracking, tmp_path: Path) -> None:
+    result = trained_with(
+        LogisticRegression(), tracking, title="Churn of ours", limits=("Not for credit.",)
+    )
+    folder = tracking.download(tracking.version("own-other", result["version"]), tmp_path)
+    (card,) = folder.glob("*.md")
+    text = card.read_text()
+    assert "Churn of ours" in text
+    assert "## Limits\n- Not for credit." in text
+
+
 def test_rows_that_change_after_the_split_are_found() -> None:
     loaded = load_frame(task)
     split = task.parts(loaded.table, "customer")

@@ -115,14 +115,25 @@ def _contents(features: Any) -> Iterator[bytes]:
     if isinstance(features, np.ndarray):
         yield from map(_bytes, features)
         return
-    names = list(features.columns)
+    # Neither the order of the columns nor their types change a row.
+    names = sorted(features.columns)
+    features = features[names]
     missing = features.isna().to_numpy()
     for values, absent in zip(features.itertuples(index=False, name=None), missing, strict=True):
         plain = [
-            None if gone else [type(value).__name__, str(value)]
-            for value, gone in zip(values, absent, strict=True)
+            None if gone else _plain(value) for value, gone in zip(values, absent, strict=True)
         ]
         yield json.dumps([names, plain]).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell as JSON: equal numbers are equal, whatever their type is."""
+    if isinstance(value, int | np.bool_):
+        return int(value)
+    if isinstance(value, float | np.number):
+        whole = int(value) if np.isfinite(value) else None
+        return whole if whole == value else float(value)
+    return value if isinstance(value, str) else [type(value).__name__, str(value)]
 
 
 def _bytes(row: Features) -> bytes:

@@ -59,7 +59,7 @@ def train_frame(
         version = log_to(
             run, tracking, estimator, task.name,
             evaluation=(test.features, test.truth), reference=train.features,
-            use=task.use or None, tags=more_tags, groups=_groups(task, test),
+            use=_use(task), tags=more_tags, groups=_groups(task, test),
         )  # fmt: skip
     return {
         "state": "registered",
@@ -76,6 +76,13 @@ def train_frame(
             name: {"mean": mean, "standardDeviation": spreads[name]} for name, mean in means.items()
         },
     }
+
+
+def _use(task: Task) -> str | None:
+    """Return title, use and limits as Markdown for the model card; None without any."""
+    limits = "\n".join(["## Limits", *(f"- {limit}" for limit in task.limits)])
+    parts = (task.title, task.use, limits if task.limits else "")
+    return "\n\n".join(filter(None, parts)) or None
 
 
 def _groups(task: Task, rows: Table) -> NDArray[np.int64] | None:
