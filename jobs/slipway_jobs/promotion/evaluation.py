@@ -104,8 +104,14 @@ class HeldOut:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             served = Served(manifest.format, (folder / manifest.format.file).read_bytes())
-        found = self.task.predictions(served.run(self.task.feeds(self.split.test.features)))
-        return [found for _ in metrics]
+        outputs = served.run(self.task.feeds(self.split.test.features))
+        found = self.task.predictions(outputs)
+        if not any(metric.of_labels for metric in metrics):
+            return [found for _ in metrics]
+        # The served label, which may differ from the most probable class.
+        labels = outputs[self.task.signature.outputs[0].name].reshape(-1, 1)
+        hard = np.asarray(labels == np.arange(found.shape[1]), dtype=np.float64)
+        return [hard if metric.of_labels else found for metric in metrics]
 
     def baselines(self) -> Mapping[str, Predictions]:
         train, test = self.split.train, self.split.test
