@@ -126,7 +126,9 @@ def _promote(given: Namespace) -> dict[str, Any]:
     from slipway_jobs.promotion.best import best_version
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
 
-    if task := task_of(given.model):
+    # A rollback needs no task, whose package may be broken.
+    task = None if given.rollback else task_of(given.model)
+    if task:
         task.metric(given.metric)
     direction = Direction(given.direction) if given.direction else None
     request = PromotionRequest(

@@ -114,6 +114,14 @@ def test_the_card_has_title_and_limits_of_the_task(tracking: Tracking, tmp_path:
     assert "## Limits\n- Not for credit." in text
 
 
+@pytest.mark.parametrize("kind", [bool, float, int])
+def test_numeric_classes_are_whole_numbers_as_the_served_label(kind: type) -> None:
+    own = replace(task, data=lambda: load().assign(left=lambda rows: (rows["age"] > 40).map(kind)))
+    table = load_frame(own).table
+    assert table.classes == (0, 1)
+    assert {type(each) for each in table.truth.tolist()} == {int}
+
+
 def test_rows_that_change_after_the_split_are_found() -> None:
     loaded = load_frame(task)
     split = task.parts(loaded.table, "customer")

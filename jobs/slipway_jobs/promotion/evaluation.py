@@ -104,8 +104,12 @@ class HeldOut:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             served = Served(manifest.format, (folder / manifest.format.file).read_bytes())
-        outputs = served.run(self.task.feeds(self.split.test.features))
-        found = self.task.predictions(outputs)
+        try:
+            outputs = served.run(self.task.feeds(self.split.test.features))
+            found = self.task.predictions(outputs)
+        except Exception as error:  # any error of a runtime for rows that it cannot answer
+            problem = " ".join(str(error).split())[:300]
+            raise Incomparable(f"{version} cannot be scored on {self.name}: {problem}") from error
         if not any(metric.of_labels for metric in metrics):
             return [found for _ in metrics]
         # The served label, which may differ from the most probable class.

@@ -73,7 +73,7 @@ class Table:
             parts.append(self.groups.tolist())
         if self.times is not None:
             parts.append([day.encode() for day in np.datetime_as_string(self.times).tolist()])
-        classes = json.dumps(self.classes).encode() if self.classes else b""
+        classes = json.dumps(self.classes, default=str).encode() if self.classes else b""
         return digest_of(b"".join(sorted(map(b"".join, zip(*parts, strict=True)))) + classes)
 
     @property

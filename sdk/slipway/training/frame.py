@@ -89,6 +89,8 @@ def _labels(task: Task, values: pd.Series, source: str) -> tuple[Any, tuple[Any,
             "numbers or booleans, all of one type"
         )
     classes, codes = np.unique(np.asarray(given), return_inverse=True)
+    if classes.dtype.kind in "bf" and (classes == classes.astype(np.int64)).all():
+        classes = classes.astype(np.int64)  # the datatype of the served label
     if len(classes) != task.target.count:
         known = ", ".join(map(short, classes.tolist()[:10]))
         raise WrongParameter(
