@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 from sklearn.linear_model import LogisticRegression
-from slipway.errors import WrongDigest
+from slipway.errors import WrongDigest, WrongParameter
 from slipway.packaging import artifact
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.reference import Reference
@@ -230,7 +230,7 @@ def test_a_failing_run_is_marked_failed_and_registers_nothing(
         return {"bare": LogisticRegression()}
 
     task = replace(own_heart, estimators=cannot_take_missing_values)
-    with pytest.raises(ValueError, match="contains NaN"):
+    with pytest.raises(WrongParameter, match=r"cannot be fitted on .*contains NaN"):
         train(task, parse_parameters(task, {}), settings, tracking)
     assert last_run(client, task.name).info.status == "FAILED"
     assert versions(client, task.name) == []
