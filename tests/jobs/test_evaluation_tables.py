@@ -24,6 +24,7 @@ from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
 
 from tests.sdk.churn import customers, pipeline
+from tests.support.mlflow_server import user_of
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +48,8 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate(settings: Settings, tracking: Tracking, mlflow_url: str) -> Any:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(mlflow_url)
-    yield Gate(settings, tracking)
-    mlflow.set_tracking_uri(before)
+    with user_of(mlflow_url):
+        yield Gate(settings, tracking)
 
 
 TABLE, LEFT = customers(700)

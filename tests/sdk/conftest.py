@@ -10,11 +10,11 @@ import pytest
 with warnings.catch_warnings():
     # MLflow's import warns about its own type hints.
     warnings.simplefilter("ignore")
-    import mlflow.pyfunc
+    import mlflow.pyfunc  # noqa: F401
 
 from slipway.registry.tracking import Tracking
 
-from tests.support.mlflow_server import mlflow_server
+from tests.support.mlflow_server import mlflow_server, user_of
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,5 @@ def mlflow_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tracking(mlflow_url: str) -> Iterator[Tracking]:
     """Return the server, to which MLflow is set as in a user's program."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(mlflow_url)
-    yield Tracking(mlflow_url)
-    mlflow.set_tracking_uri(before)
+    with user_of(mlflow_url):
+        yield Tracking(mlflow_url)
