@@ -77,6 +77,7 @@ def test_every_route_except_probes_has_a_rate_limit() -> None:
         ("POST", "predictions"): Spending.PREDICTION,
         ("POST", "trainings"): Spending.TRAINING,
         ("POST", "promotions"): Spending.TRAINING,
+        ("POST", "rollback"): Spending.TRAINING,
         ("POST", "batches"): Spending.TRAINING,
         ("POST", "feedback"): Spending.FEEDBACK,
     }
