@@ -48,7 +48,7 @@ class Shell:
         return done.stdout
 
     def post(self, path: str, body: Any) -> Any:
-        curl = "curl -sS --fail-with-body --retry 8 --retry-all-errors"
+        curl = "curl -sS --fail --retry 8 --retry-all-errors"  # a body only of the last response
         headers = '-H "Content-Type: application/json" -H "Authorization: Bearer $SLIPWAY_TOKEN"'
         return json.loads(self.run(f"{curl} $SLIPWAY_URL{path} {headers} -d '{json.dumps(body)}'"))
 
