@@ -24,7 +24,7 @@ from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
 
 from tests.sdk.churn import customers, pipeline
-from tests.support.mlflow_server import user_of
+from tests.support.mlflow_address import user_of
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ with warnings.catch_warnings():
 
 from slipway.registry.tracking import Tracking
 
-from tests.support.mlflow_server import mlflow_server, user_of
+from tests.support.mlflow_address import user_of
+from tests.support.mlflow_server import mlflow_server
 
 
 @pytest.fixture(scope="session")

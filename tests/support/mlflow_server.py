@@ -29,18 +29,3 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     with running_process(command, log, environment=ENVIRONMENT, folder=folder) as process:
         wait_for_start(process, log, responds(f"{url}/health"))
         yield url
-
-
-@contextmanager
-def user_of(url: str) -> Iterator[None]:
-    """Set MLflow to the server inside the block, as a user's program does.
-
-    The address is a global of MLflow; afterwards it is as before, also if it was not set.
-    """
-    import mlflow  # not in the environment of serving/
-
-    is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
-    before = mlflow.get_tracking_uri() if is_set else None
-    mlflow.set_tracking_uri(url)
-    yield
-    mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
