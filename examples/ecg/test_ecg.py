@@ -1,11 +1,13 @@
 """The example ecg is installed, and its model is better than a constant."""
 
+import pytest
 from slipway.training.baseline import baseline_scores
 from slipway.training.installed import declared_dataset, declared_task
 from slipway.training.metric import scores
 from slipway.training.task import parse_parameters
 
 
+@pytest.mark.slow
 def test_the_model_beats_its_baselines() -> None:
     task, dataset = declared_task("ecg"), declared_dataset("ecg-synthetic")
     assert dataset.make is not None

@@ -174,6 +174,7 @@ def test_trees_of_xgboost_answer_nulls(shop: Shop, form: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_booster_of_xgboost_fitted_on_an_array_has_numbered_columns(shop: Shop) -> None:
     array = NUMBERS.to_numpy()
     data = xgboost.DMatrix(array, label=NUMBERS["age"])

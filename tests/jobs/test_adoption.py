@@ -77,6 +77,7 @@ def test_a_logged_classifier_becomes_an_artifact_with_a_pinned_digest(
     np.testing.assert_allclose(probabilities, CLASSIFIER.predict_proba(FEATURES), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_logged_example_becomes_the_example_of_the_artifact(
     plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:

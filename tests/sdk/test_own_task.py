@@ -168,6 +168,7 @@ def trained_with(estimator: Any, tracking: Tracking, **changes: Any) -> dict[str
     return train_frame(own, parse_parameters(own, {}), tracking)
 
 
+@pytest.mark.slow
 def test_an_estimator_is_fitted_on_the_labels_that_it_is_served_with(tracking: Tracking) -> None:
     weighted = LogisticRegression(class_weight={"no": 1, "yes": 3})
     assert trained_with(weighted, tracking)["metrics"]["auc"] > 0.7
