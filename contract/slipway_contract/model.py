@@ -189,6 +189,11 @@ class Gate(Resource):
 
 
 VersionNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+Reason = Annotated[
+    str,
+    Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"),
+]
+"""Why a person does something, on one line."""
 MAX_REPLACED = 20
 
 
@@ -204,12 +209,7 @@ class Rollback(Resource):
             "another one"
         ),
     )
-    reason: str = Field(
-        min_length=1,
-        max_length=500,
-        pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
-        description="why, on one line; it is recorded with the version",
-    )
+    reason: Reason = Field(description="why, on one line; it is recorded with the version")
     requested_at: datetime | None = Field(
         default=None, description="time of the request; it makes a repeated rollback a new one"
     )

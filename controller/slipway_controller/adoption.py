@@ -47,20 +47,25 @@ def adoption_of(cluster: Cluster, model: Model, wanted: Unpinned) -> Adoption:
     return Adoption("running") if failure is None else Adoption("failed", failure)
 
 
+def condition_of(job: Manifest, kind: str) -> Manifest | None:
+    """Return the condition of a Job if it is true."""
+    found = job.get("status", {}).get("conditions", [])
+    return next((c for c in found if c["type"] == kind and c["status"] == "True"), None)
+
+
 def failure_of(cluster: Cluster, job: Manifest) -> str | None:
     """Return why a Job has failed, possibly an empty text; None when it has not."""
-    conditions = job.get("status", {}).get("conditions", [])
-    failed = [c for c in conditions if c["type"] == "Failed" and c["status"] == "True"]
-    if not failed:
+    failed = condition_of(job, "Failed")
+    if failed is None:
         return None
     name = job["metadata"]["name"]
     if reason := _reason(cluster, name):
         return reason
-    if failed[0].get("reason") == "BackoffLimitExceeded":
+    if failed.get("reason") == "BackoffLimitExceeded":
         return (
             f"the Job {name} ended without a result (killed, out of memory or crashed); see its log"
         )
-    return str(failed[0].get("message", ""))
+    return str(failed.get("message", ""))
 
 
 def _not_started(cluster: Cluster) -> Adoption:

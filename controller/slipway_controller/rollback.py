@@ -22,7 +22,7 @@ from slipway_contract.model import (
 )
 
 from slipway_controller.action import Delete, MoveAlias
-from slipway_controller.adoption import failure_of
+from slipway_controller.adoption import condition_of, failure_of
 from slipway_controller.diagnosis import Diagnosis
 from slipway_controller.events import ModelEvent
 from slipway_controller.readiness import Readiness
@@ -226,7 +226,7 @@ def observed_alias(
         if job["metadata"]["name"] != name
         and _target(job) != version  # it has just moved the alias and writes the audit entry
         and "deletionTimestamp" not in job["metadata"]
-        and not (_is(job, "Complete") or _is(job, "Failed"))
+        and not (condition_of(job, "Complete") or condition_of(job, "Failed"))
     )
     alias = ObservedAlias(version, stale, obsolete=obsolete)
     if declared is None:
@@ -240,14 +240,10 @@ def observed_alias(
         return alias
     if (why := failure_of(cluster, job)) is not None:
         return replace(alias, job="failed", message=why or "see its log")
-    return replace(alias, job="complete" if _is(job, "Complete") and not stale else "running")
+    is_complete = condition_of(job, "Complete") is not None and not stale
+    return replace(alias, job="complete" if is_complete else "running")
 
 
 def _target(job: Manifest) -> str:
     target: str = json.loads(job["metadata"]["annotations"][labels.REQUEST])["version"]
     return target
-
-
-def _is(job: Manifest, condition: str) -> bool:
-    found = job.get("status", {}).get("conditions", [])
-    return any(each["type"] == condition and each["status"] == "True" for each in found)

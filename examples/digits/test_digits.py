@@ -1,8 +1,8 @@
 """The example digits is installed, and its model is better than a constant."""
 
 from slipway.training.baseline import baseline_scores
+from slipway.training.fitting import fit, score
 from slipway.training.installed import declared_dataset, declared_task
-from slipway.training.metric import scores
 from slipway.training.task import parse_parameters
 
 
@@ -10,11 +10,8 @@ def test_the_model_beats_its_baselines() -> None:
     task, dataset = declared_task("digits"), declared_dataset("digits")
     assert dataset.make is not None
     split = task.parts(dataset.make(), dataset.subject)
-    parameters = parse_parameters(task, {"C": "0.3"})
-    estimator = next(iter(task.estimators(parameters).values()))
-    estimator.fit(split.train.features, split.train.labels)
+    estimator = next(iter(task.estimators(parse_parameters(task, {"C": "0.3"})).values()))
+    found = score(task, fit(estimator, split.train), split.test)
     metric = task.selection
-    predictions = task.target.predict(estimator, split.test.features)
-    found = scores([metric], split.test.labels, predictions)[metric.name]
     for other in baseline_scores([metric], task.target.baselines, split.train, split.test).values():
-        assert metric.direction.gain(found, other[metric.name]) > 0
+        assert metric.direction.gain(found[metric.name], other[metric.name]) > 0

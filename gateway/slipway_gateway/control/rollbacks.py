@@ -15,10 +15,12 @@ from slipway_contract.errors import InvalidInput
 from slipway_contract.model import (
     MAX_REPLACED,
     ModelStatus,
+    Reason,
     Rollback,
     RollbackState,
     RollbackStatus,
     TrafficRole,
+    VersionNumber,
 )
 
 from slipway_gateway.access.audit import Audit
@@ -41,17 +43,10 @@ class RollbackRequest(RequestSchema):
         extra="forbid", json_schema_extra={"examples": [{"reason": "wrong scores since Monday"}]}
     )
 
-    version: str | None = Field(
-        default=None,
-        pattern=r"^[1-9][0-9]{0,8}$",
-        description="registry version; null: the former one",
+    version: VersionNumber | None = Field(
+        default=None, description="registry version; null: the former one"
     )
-    reason: str = Field(
-        min_length=1,
-        max_length=500,
-        pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
-        description="reason for the audit record",
-    )
+    reason: Reason = Field(description="reason for the audit record")
 
 
 class RollbackAnswer(Schema):

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,18 @@ class Evaluation(Protocol):
         """Return predictions without a model, by name."""
 
 
+@contextmanager
+def _scoring(version: Version, rows: str) -> Iterator[None]:
+    """Turn any error of a runtime for rows that it cannot answer into Incomparable."""
+    try:
+        yield
+    except NoSuchVersion:
+        raise
+    except Exception as error:
+        problem = " ".join(str(error).split())[:300]
+        raise Incomparable(f"{version} cannot be scored on {rows}: {problem}") from error
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """The held-out rows of the dataset that a version was trained on."""
@@ -104,18 +117,11 @@ class HeldOut:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             served = Served(manifest.format, (folder / manifest.format.file).read_bytes())
-        try:
+        with _scoring(version, self.name):
             outputs = served.run(self.task.feeds(self.split.test.features))
-            found = self.task.predictions(outputs)
-        except Exception as error:  # any error of a runtime for rows that it cannot answer
-            problem = " ".join(str(error).split())[:300]
-            raise Incomparable(f"{version} cannot be scored on {self.name}: {problem}") from error
-        if not any(metric.of_labels for metric in metrics):
-            return [found for _ in metrics]
-        # The served label, which may differ from the most probable class.
-        labels = outputs[self.task.signature.outputs[0].name].reshape(-1, 1)
-        hard = np.asarray(labels == np.arange(found.shape[1]), dtype=np.float64)
-        return [hard if metric.of_labels else found for metric in metrics]
+            soft = self.task.predictions(outputs)
+            hard = self.task.target.read_labels(self.task.signature, outputs)
+        return [hard if metric.of_labels else soft for metric in metrics]
 
     def baselines(self) -> Mapping[str, Predictions]:
         train, test = self.split.train, self.split.test
@@ -170,17 +176,10 @@ class StoredTable:
         with tempfile.TemporaryDirectory() as temporary:
             folder, manifest = fetch(version, self.tracking, Path(temporary))
             signature = _signature(folder)
-            try:
+            with _scoring(version, f"the {self.name}"):
                 table = self._rows_for(signature)
                 outputs = _run(folder, manifest.format, signature, table.rows)
                 return [table.predictions(metric, outputs) for metric in metrics]
-            except NoSuchVersion:
-                raise
-            except Exception as error:  # any error of a runtime for rows that it cannot answer
-                problem = " ".join(str(error).split())[:300]
-                raise Incomparable(
-                    f"{version} cannot be scored on the {self.name}: {problem}"
-                ) from error
 
     def _rows_for(self, signature: Signature) -> EvaluationTable:
         """Return the rows as inputs of another version, which accepts all their values."""

@@ -49,6 +49,9 @@ class Target(Protocol):
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         """Return the predictions from a model's outputs by name."""
 
+    def read_labels(self, signature: Signature, outputs: Arrays) -> Predictions:
+        """Return what a metric of labels is computed from: the served class has 1."""
+
     def strata(self, table: Table) -> NDArray[Any]:
         """Return a value per row [rows]; the same share of each value is held out."""
 
@@ -100,14 +103,15 @@ class Classes:
         self, estimator: Any, features: Features, classes: Sequence[Any] = ()
     ) -> Predictions:
         # A label may differ from the most probable class: an estimator may have a threshold.
-        labels = np.asarray(estimator.predict(features)).reshape(-1, 1)
-        values = np.asarray(classes or range(self.count)).reshape(1, -1)
-        return np.asarray(labels == values, dtype=np.float64)
+        return _is_each(estimator.predict(features), classes or range(self.count))
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         column = signature.outputs[1]
         given = outputs[column.name]
         return given if column.shape else np.stack([1 - given.ravel(), given.ravel()], axis=1)
+
+    def read_labels(self, signature: Signature, outputs: Arrays) -> Predictions:
+        return _is_each(outputs[signature.outputs[0].name], range(self.count))
 
     def strata(self, table: Table) -> NDArray[Any]:
         return table.labels
@@ -171,6 +175,8 @@ class Quantity:
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         return outputs[signature.outputs[0].name].astype(np.float64).ravel()
 
+    read_labels = read
+
     def strata(self, table: Table) -> NDArray[Any]:
         return np.zeros(len(table), dtype=np.int64)
 
@@ -196,6 +202,12 @@ class Quantity:
             len(features),
         )
         return difference
+
+
+def _is_each(labels: Any, values: Sequence[Any]) -> Predictions:
+    """Return for each label [rows, values] 1 where it is the value."""
+    is_value = np.asarray(labels).reshape(-1, 1) == np.asarray(values).reshape(1, -1)
+    return np.asarray(is_value, dtype=np.float64)
 
 
 def _mean(train: Table, test: Table) -> Predictions:
