@@ -81,7 +81,6 @@ def is_in_sources(symptom: str) -> bool:
     return any(form in source_texts() or is_in_other_file(form) for form in forms)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("symptom", QUOTED)
 def test_a_quoted_symptom_is_a_text_of_a_program(symptom: str) -> None:
     assert is_in_sources(symptom)
