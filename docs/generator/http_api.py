@@ -41,7 +41,7 @@ def page() -> str:
     lines += [
         (
             "Errors below `/v1` have the type `application/problem+json` and the schema "
-            "[Problem](#problem)."
+            "[Problem](#problem): 400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503 or 504."
         )
     ]
     lines += [
@@ -145,16 +145,13 @@ def _route(rule: Rule, document: Json) -> Iterator[str]:
 
 
 def _responses(responses: Json) -> Iterator[str]:
-    codes = sorted(responses)
-    for code in codes:
-        if code < "400":
+    for code in sorted(responses):
+        if code != "default":
             types = [
                 f"`{name}`{_named(content)}"
                 for name, content in responses[code].get("content", {}).items()
             ]
             yield f"- Response {code}{': ' if types else ''}{', '.join(types)}."
-    if errors := [code for code in codes if code >= "400"]:
-        yield f"- Errors: {', '.join(errors)}.".replace("default", "any status, `V2Error`")
 
 
 def _named(content: Json) -> str:
@@ -181,6 +178,8 @@ def _parameter(parameter: Json) -> tuple[str, str, str, str]:
         **schema,
         "anyOf": [each for each in schema.get("anyOf", []) if each.get("type") != "null"],
     }
+    if isinstance(schema.get("type"), list):
+        options["type"] = schema["type"][0]
     where = parameter["in"] + (
         ", required" if parameter.get("required") and parameter["in"] != "path" else ""
     )

@@ -57,6 +57,9 @@ def kind(schema: dict[str, Any]) -> str:
         return f"[{name}](#{name.lower()})"
     if options := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(dict.fromkeys(kind(option) for option in options))
+    if isinstance(types := schema.get("type"), list):
+        options = [{**schema, "type": each} if each != "null" else {"type": each} for each in types]
+        return " or ".join(kind(option) for option in options)
     if "allOf" in schema:
         return " and ".join(kind(each) for each in schema["allOf"])
     if "const" in schema:

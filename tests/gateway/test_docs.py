@@ -140,5 +140,6 @@ def test_the_document_without_models_is_small_and_describes_each_problem_once(
     document = answer.json()
     assert answer.text.count("problem details (RFC 9457)") == 1
     referenced = set(re.findall(r'"#/components/(\w+)/(\w+)"', answer.text))
-    assert ("responses", "E404") in referenced
+    assert ("responses", "Problem") in referenced
+    assert ("parameters", "model") in referenced
     assert [name for kind, name in referenced if name not in document["components"][kind]] == []

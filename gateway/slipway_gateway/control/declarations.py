@@ -110,9 +110,6 @@ class ModelResource(Schema):
     status: dict[str, Any] = Field(description="observed state; empty before the first one")
 
 
-_CHANGES: dict[int | str, dict[str, Any]] = {
-    412: {"description": "Precondition Failed", "content": PROBLEMS[409]["content"]}
-}
 _CREATED: dict[int | str, dict[str, Any]] = {
     201: {"description": "The Model was created", "model": ModelResource}
 }
@@ -155,14 +152,13 @@ class Declarations:
             self.replace_model,
             write,
             summary="Create or replace a Model",
-            responses=_CHANGES | _CREATED,
+            responses=_CREATED,
         )
         router.add(
             "PATCH /{model}",
             self.update_model,
             write,
             summary="Change fields of a Model",
-            responses=_CHANGES,
         )
         router.add(
             "DELETE /{model}",
@@ -170,7 +166,6 @@ class Declarations:
             write,
             status_code=204,
             summary="Delete a Model; its traffic drains first",
-            responses=_CHANGES,
         )
         return router
 

@@ -109,9 +109,7 @@ def _operation(
 ) -> tuple[str, Json]:
     """Return the path and the prediction operation of one model, made from ``general``."""
     operation = copy.deepcopy(general)
-    operation["parameters"] = [
-        each for each in operation["parameters"] if each.get("name") != "model"
-    ]
+    operation["parameters"] = _without("model", operation["parameters"])
     operation["operationId"] = f"predict_{target.model}"
     operation["tags"] = ["predictions"]
     operation["summary"] = f"Predict with {target.model}"
@@ -127,12 +125,16 @@ def _operation(
             "description": "the most probable classes; only with the query parameter top",
         }
     else:
-        operation["parameters"] = [
-            each for each in operation["parameters"] if each.get("name") != "top"
-        ]
+        operation["parameters"] = _without("top", operation["parameters"])
     rows = {"type": "array", "items": row}
     answer["schema"] = {"allOf": [answer["schema"], {"properties": {"predictions": rows}}]}
     return GENERAL.replace("{model}", target.model), operation
+
+
+def _without(name: str, parameters: list[Json]) -> list[Json]:
+    """Return the parameters without one, which may be a reference."""
+    removed = (name, f"#/components/parameters/{name}")
+    return [each for each in parameters if each.get("name", each.get("$ref")) not in removed]
 
 
 def _content(signature: Signature, looked_up: Json | None) -> Json:
