@@ -10,7 +10,7 @@ VENV_SERVING := .venv-serving
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
 PACKAGES := contract cluster sdk jobs controller gateway identity local
-EXAMPLES := $(wildcard examples/*)
+EXAMPLES := $(patsubst %/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 # Programs that the machine lacks and that manifests/tools can build.
 TOOLS := $(CURDIR)/.tools
