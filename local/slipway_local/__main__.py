@@ -12,7 +12,6 @@ import httpx
 from slipway_cluster import ClusterError
 
 from slipway_local import packages
-from slipway_local.local_objects import trainable
 from slipway_local.prediction import curl_line, predict, write_env
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
@@ -37,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     up.add_argument(
         "--models",
         default="",
-        help="names separated by commas, or all: "
-        + ", ".join([*trainable(), *packages.declared()]),
+        help="names separated by commas, or all: " + ", ".join(packages.declared()),
     )
     traffic = commands.add_parser(
         "simulate",
@@ -88,7 +86,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
     """Return the models of ``--models``; exit when one of them cannot be trained."""
-    known = [*trainable(), *packages.declared()]
+    known = list(packages.declared())
     names = known if text == "all" else [name for name in re.split(r"[,\s]+", text) if name]
     if unknown := [name for name in names if name not in known]:
         parser.error(f"--models: {', '.join(unknown)} is not one of {', '.join(known)}, all")

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from slipway_cluster import Manifest
-from slipway_contract.labels import MODEL
 
 from slipway_local import packages
 from slipway_local.identity import Identity
@@ -224,15 +223,6 @@ def rendered(replacements: Mapping[str, str] | None = None) -> list[Manifest]:
         text = text.replace(old, json.dumps(new)[1:-1])
     objects: list[Manifest] = json.loads(text)
     return objects
-
-
-def trainable() -> list[str]:
-    """Return the models that have a Job template of their training."""
-    return [
-        each["metadata"]["labels"][MODEL]
-        for each in rendered()
-        if each["kind"] == "CronJob" and each["metadata"]["name"].startswith("train-")
-    ]
 
 
 def git_revision() -> str:

@@ -1,4 +1,4 @@
-"""Models of user packages in the checkout: folders with a Model that declares its training."""
+"""Models of user packages in the checkout: a package has its Models in YAML files of its folder."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,13 @@ FOLDER = Path("examples")
 
 
 def declared() -> dict[str, dict[str, Any]]:
-    """Return the manifest of each package's ``model.yaml`` with a training Job, by model."""
-    found = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*/model.yaml"))]
-    return {each["metadata"]["name"]: each for each in found if _image(each)}
+    """Return the manifests of all Models of packages, by model."""
+    files = sorted(FOLDER.glob("*/*.yaml"))
+    found = [each for file in files for each in yaml.safe_load_all(file.read_text())]
+    return {each["metadata"]["name"]: each for each in found if each.get("kind") == "Model"}
 
 
 def images() -> list[str]:
     """Return the images of the training Jobs; the packages are in the applications' environment."""
-    return [_image(each) for each in declared().values()]
-
-
-def _image(manifest: dict[str, Any]) -> str:
-    training = Model.model_validate(manifest).spec.training
-    return training.job.image or "" if training and training.job else ""
+    trainings = [Model.model_validate(each).spec.training for each in declared().values()]
+    return [each.job.image for each in trainings if each and each.job and each.job.image]

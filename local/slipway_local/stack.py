@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import yaml
 from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, ClusterError, Kind, NotFound, connect
 from slipway_contract.model import ConditionType, Model, ModelStatus, training_name
 
@@ -25,8 +23,6 @@ from slipway_local.standin.kubelet import Kubelet
 from slipway_local.standin.probe import answers
 from slipway_local.standin.workload import DEPLOYMENT
 from slipway_local.state import State
-
-MODELS = Path("manifests/models")
 
 
 class StartFailed(Exception):
@@ -165,10 +161,8 @@ class LocalStack:
 
     def _declare(self, name: str) -> bool:
         """Apply the Model and return True when it has been served before."""
-        manifest = packages.declared().get(name) or yaml.safe_load(
-            (MODELS / f"{name}.yaml").read_text()
-        )
-        return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
+        manifest = self.cluster.apply(packages.declared()[name])
+        return bool(Model.model_validate(manifest).status.traffic)
 
     def _load_sales(self) -> None:
         """Load sales into the warehouse, now and each night, for feature lookups."""

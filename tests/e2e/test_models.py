@@ -1,10 +1,11 @@
 """Each of the other sample models, from its Job template to a V2 response."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from slipway_local.local_objects import trainable
+from slipway_local.packages import declared
 
 from tests.e2e.conftest import KindStack, kubectl, objects
 from tests.support.processes import START_SECONDS
@@ -12,7 +13,12 @@ from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-OTHERS = sorted(set(trainable()) - {"heart", "digits"})
+MODELS = declared()
+OTHERS = [
+    name
+    for name, manifest in MODELS.items()
+    if "template" in manifest["spec"]["training"] and name not in ("heart", "digits")
+]
 """Models that `make kind` does not serve; a small cluster cannot run all at the same time."""
 
 
@@ -26,7 +32,7 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(
     version = trained["version"]
     promoted = stack.job("promote", model, version)
     assert promoted["state"] == "promoted", promoted
-    kubectl("apply", "--filename", f"manifests/models/{model}.yaml")
+    kubectl("apply", "--filename", "-", stdin=json.dumps(MODELS[model]))
     try:
         wait_for(
             f"{model}/{version} to be live", lambda: stack.live(model) == version, START_SECONDS
@@ -59,7 +65,7 @@ def test_quantities_are_forecast_from_sales_that_a_job_loaded(
     trained = stack.job("train-quantity")
     assert trained["synthetic"] is True, "generated sales must be marked as synthetic"
     stack.move_alias("quantity", trained["version"])
-    kubectl("apply", "--filename", "manifests/models/quantity.yaml")
+    kubectl("apply", "--filename", "examples/sales/model.yaml")
     try:
         wait_for(
             "quantity to be live",

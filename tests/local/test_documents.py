@@ -125,7 +125,7 @@ def sales(stack: LocalStack, folder: Path) -> None:
     assert stack.job("etl")["status"] == "Complete"
     trained = stack.job("train-quantity")
     assert stack.job("promote", "quantity", str(trained["version"]))["status"] == "Complete"
-    stack.cluster.apply(yaml.safe_load((ROOT / "manifests/models/quantity.yaml").read_text()))
+    stack.cluster.apply(yaml.safe_load((ROOT / "examples/sales/model.yaml").read_text()))
     wait_for("quantity to be served", lambda: is_ready(stack, "quantity"), START_SECONDS)
 
 
