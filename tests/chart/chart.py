@@ -14,6 +14,8 @@ import yaml
 CHARTS = Path(__file__).parents[2] / "charts"
 CHART = CHARTS / "slipway"
 KIND_VALUES = CHARTS.parent / "manifests" / "kind-values.yaml"
+PARAMETERS = CHARTS.parent / "examples" / "parameters.json"
+"""Values with the schemas of the examples' parameters."""
 VALUES = sorted((CHART / "ci").glob("*.yaml")) + [KIND_VALUES] * KIND_VALUES.exists()
 
 Object = dict[str, Any]
@@ -83,10 +85,11 @@ def _pod(owner: str, template: Object) -> PodTemplate:
     return PodTemplate(owner, template["metadata"].get("labels", {}), template["spec"])
 
 
-def render(values: Path | None = None, *settings: str) -> Rendering:
+def render(values: Path | None = None, *settings: str, more: Path | None = None) -> Rendering:
     """Run ``helm template`` for release and namespace ``slipway``. Raises Refused."""
     command = ["helm", "template", "slipway", str(CHART), "--namespace", "slipway"]
-    command += ["--values", str(values)] if values else []
+    for file in filter(None, (values, more)):
+        command += ["--values", str(file)]
     for setting in settings:
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.chart import CHART, KIND_VALUES, VALUES, Rendering, render
+from tests.chart.chart import CHART, KIND_VALUES, PARAMETERS, VALUES, Rendering, render
 from tests.support.processes import program
 
 
@@ -22,7 +22,7 @@ def default(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
 @pytest.fixture(scope="session")
 def kind(helm: str) -> Rendering:  # noqa: ARG001
     """Render the chart with the values of the kind cluster, which has the sample models."""
-    return render(KIND_VALUES)
+    return render(KIND_VALUES, more=PARAMETERS)
 
 
 @pytest.fixture(scope="session")

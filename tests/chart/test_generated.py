@@ -1,13 +1,16 @@
 """Generated files are up to date, and values are validated."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 import yaml
+from slipway.training.installed import declared_task, task_names
+from slipway.training.task import parameters_schema
 from slipway_contract.crd import crd
 
-from tests.chart.chart import CHART, CHARTS, Refused, Rendering, render
+from tests.chart.chart import CHART, CHARTS, PARAMETERS, Refused, Rendering, render
 
 
 def test_the_definition_of_model_is_the_one_of_the_contract(default: Rendering) -> None:
@@ -15,6 +18,12 @@ def test_the_definition_of_model_is_the_one_of_the_contract(default: Rendering) 
     rendered = default.of("CustomResourceDefinition")["models.serving.slipway.dev"]
     assert rendered["spec"] == crd()["spec"]
     assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_parameters_of_the_examples_are_those_of_their_tasks() -> None:
+    expected = {name: parameters_schema(declared_task(name)) for name in task_names()}
+    written = json.loads(PARAMETERS.read_text())
+    assert written == {"training": {"parameters": expected}}, "run `make chart-docs local-objects`"
 
 
 def test_schema_and_readme_follow_the_values() -> None:
