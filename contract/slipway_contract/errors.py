@@ -1,6 +1,9 @@
 """Errors of inputs and outputs that all parts share."""
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a client of the gateway imports this module, and not pydantic
+    from pydantic import ValidationError
 
 
 class InvalidInput(ValueError):
@@ -46,7 +49,7 @@ class TooManyValues(ValueError):
         )
 
 
-def explain_settings(error: ValidationError, prefix: str = "") -> str:
+def explain_settings(error: "ValidationError", prefix: str = "") -> str:
     """Return one line for each finding of a pydantic-settings error: the variable and the problem.
 
     The value is never part of the line.

@@ -8,8 +8,9 @@ from typing import Any
 import click
 import yaml
 
-from slipway.client import from_environment
-from slipway.errors import SlipwayError, WrongParameter
+from slipway import operations
+from slipway.client import Client
+from slipway.errors import ApiError, SlipwayError, WrongParameter
 from slipway.options import pairs
 from slipway.project import create_project
 
@@ -130,7 +131,7 @@ def train(task: str, parameters: tuple[str, ...]) -> None:
 def apply(file: Any, wait: int) -> None:
     """Create or replace the Models in a file, as kubectl apply does."""
     manifests = _manifests(file.read(), file.name)
-    with from_environment() as client:
+    with Client() as client:
         for manifest in manifests:
             done = "created" if client.declare(manifest) else "configured"
             click.echo(f"model {manifest['metadata']['name']}: {done}")
@@ -150,8 +151,11 @@ def apply(file: Any, wait: int) -> None:
 )
 def get(name: str | None, output: str) -> None:
     """Print the state of the Model NAME, or of all Models that are granted to the caller."""
-    with from_environment() as client:
-        models = [client.model(name)] if name else client.models()
+    with Client() as client:
+        if name:
+            models = [client.send(operations.get_model, model=name).json()]
+        else:
+            models = client.send(operations.list_models).json()["models"]
     if output == "json":
         click.echo(json.dumps(models[0] if name else models, indent=1))
         return
@@ -166,8 +170,8 @@ def get(name: str | None, output: str) -> None:
 @click.argument("name")
 def delete(name: str) -> None:
     """Delete the Model NAME; its traffic drains first. Its versions stay in the registry."""
-    with from_environment() as client:
-        client.delete(name)
+    with Client() as client:
+        client.call(operations.delete_model, model=name)
     click.echo(f"model {name}: deletion has started")
 
 
@@ -204,6 +208,8 @@ def main() -> None:
         commands.main(prog_name="slipway", standalone_mode=False)
     except SlipwayError as error:
         click.echo(f"slipway: {error}", err=True)
+        if isinstance(error, ApiError) and error.request_id:
+            click.echo(f"request ID: {error.request_id}", err=True)
         sys.exit(error.status)
     except ModuleNotFoundError as error:
         click.echo(f"slipway: {error}", err=True)

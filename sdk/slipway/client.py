@@ -1,30 +1,75 @@
-"""Client of the gateway: Models are read, declared and deleted over HTTP."""
+"""Client of the gateway: ``Client().predict("churn", frame)``."""
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
 
-import httpx
+import httpx2
 
-from slipway.errors import Refused, SlipwayError, WrongParameter
+from slipway import exchange, operations
+from slipway.errors import NoResponse, SlipwayError, WrongParameter
+from slipway.exchange import TIMEOUT, Flow, Job, Request, request_of
+from slipway.operations import Operation
+from slipway.responses import FeedbackAnswer, Promotion, TaskAnswer, Training
 
-TIMEOUT_SECONDS = 30.0
+T = TypeVar("T")
+Token = Callable[[], str]
+"""Returns a valid access token; it may renew it, which takes a request."""
+
 POLL_SECONDS = 1.0
 
 
-class Client:
-    """A connection to the gateway with a caller's token; a context manager."""
+class Authorization(httpx2.Auth):
+    """The Authorization header of each request."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self._url = url
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"authorization": f"Bearer {token}"},
-            timeout=TIMEOUT_SECONDS,
-        )
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Add the header; a renewal of the token blocks, so an event loop calls it in a thread."""
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        yield request
+
+
+def connection(url: str | None, token: str | Token | None) -> tuple[str, Token]:
+    """Return address and token of the gateway, from the environment where they are not given.
+
+    Raises WrongParameter.
+    """
+    address = (url or _variable("SLIPWAY_URL", "the URL of the gateway")).rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise WrongParameter(f"URL: {address!r} has no scheme; write for example https://{address}")
+    if token is None:
+        token = _variable("SLIPWAY_TOKEN", "an access token of the identity provider")
+    if isinstance(token, str):
+        text = token
+        return address, lambda: text
+    return address, token
+
+
+def _variable(name: str, meaning: str) -> str:
+    if value := os.environ.get(name, ""):
+        return value
+    raise WrongParameter(f"{name}: is not set; set it to {meaning}")
+
+
+class Client:
+    """A connection to the gateway with a caller's token; a context manager.
+
+    Without arguments, ``SLIPWAY_URL`` and ``SLIPWAY_TOKEN`` are used. Every operation of the HTTP
+    API is sent by ``call``; the other methods are for what takes several requests.
+
+    >>> client.call(operations.list_models).models  # doctest: +SKIP
+    """
+
+    def __init__(self, url: str | None = None, token: str | Token | None = None) -> None:
+        self.url, provider = connection(url, token)
+        self._http = httpx2.Client(base_url=self.url, auth=Authorization(provider), timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -35,22 +80,90 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return the models that are granted to the caller, sorted by name."""
-        models: list[dict[str, Any]] = self._sent("GET").json()["models"]
-        return models
+    def call(
+        self, operation: Operation[T], *, body: Any = None, files: Any = None, **parameters: Any
+    ) -> T:
+        """Send an operation and return its response.
 
-    def model(self, name: str) -> dict[str, Any]:
-        """Return the state of a model. Raises Refused when there is none."""
-        model: dict[str, Any] = self._sent("GET", name).json()
-        return model
+        ``parameters`` are those of path, query and headers in snake case, ``body`` is JSON, and
+        ``files`` a form with files. Raises ApiError and NoResponse.
+        """
+        request = request_of(operation, parameters, body, files)
+        return self._run(exchange.call(operation, request))
+
+    def send(
+        self, operation: Operation[Any], *, body: Any = None, files: Any = None, **parameters: Any
+    ) -> httpx2.Response:
+        """Send an operation and return the HTTP response: status, headers, content."""
+        return self._run(exchange.respond(request_of(operation, parameters, body, files)))
+
+    def predict(self, model: str, rows: Any, *, top: int | None = None) -> Any:
+        """Predict a data frame, or a list of rows as objects, in requests of 1,000 rows.
+
+        Return a frame in the order of the rows for a frame; its index has the request IDs, see
+        ``label``. Return the responses for a list.
+        """
+        return self._run(exchange.predict(model, rows, top))
+
+    def submit(
+        self, model: str, rows: Any, *, key: str | None = None, priority: str | None = None
+    ) -> str:
+        """Store a prediction as a task and return the task's ID.
+
+        A repetition with the same key returns the same task. Without a key, each call has its own.
+        """
+        task: Any = self._run(exchange.submit(model, rows, key, priority))
+        return str(task.task_id)
+
+    def wait_task(self, task_id: str, seconds: float = 600) -> TaskAnswer:
+        """Wait until the task has ended and return it with its result. Raises NoResult."""
+        task: TaskAnswer = self._run(exchange.wait_task(task_id, seconds))
+        return task
+
+    def label(self, ids: Any, outcomes: Any, comment: str | None = None) -> list[FeedbackAnswer]:
+        """Submit true outcomes: of one request ID, or of the index of predictions, row by row."""
+        return self._run(exchange.label(ids, outcomes, comment))
+
+    def train(self, model: str, **parameters: Any) -> Training:
+        """Start a training with parameters of the model's task; see ``wait``."""
+        return self.call(operations.create_training, model=model, body={"parameters": parameters})
+
+    def promote(self, model: str, version: str | int, *, dry_run: bool = False) -> Promotion:
+        """Ask the gate to promote a version; a dry run changes nothing. See ``wait``."""
+        body = {"version": str(version), "dryRun": dry_run}
+        return self.call(operations.create_promotion, model=model, body=body)
+
+    def wait(self, job: Job, seconds: float = 3600) -> Job:
+        """Wait until a training, a promotion or a batch has ended. Raises NoResult."""
+        return self._run(exchange.wait(job, seconds))
+
+    def logs(self, model: str, job: str, *, follow: bool = False) -> Iterator[str]:
+        """Return the lines of a training's log; follow it until the training has ended."""
+        request = request_of(
+            operations.get_training_logs, {"model": model, "job": job, "follow": follow or None}
+        )
+        with addressed(self.url):
+            built = self._build(request, httpx2.Timeout(TIMEOUT, read=None))
+            response = self._http.send(built, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise exchange.failure(response)
+                yield from response.iter_lines()
+            finally:
+                response.close()
 
     def declare(self, manifest: Mapping[str, Any]) -> bool:
         """Create or replace a Model; return whether it was created."""
         name = manifest["metadata"]["name"]
-        return self._sent("PUT", name, manifest).status_code == httpx.codes.CREATED
+        reply = self.send(operations.replace_model, model=name, body=manifest)
+        return reply.status_code == httpx2.codes.CREATED
 
     def wait_ready(self, name: str, seconds: float) -> str:
         """Wait until the Model serves as it is declared now, and return its message.
@@ -59,7 +172,7 @@ class Client:
         """
         until, message = time.monotonic() + seconds, ""
         while time.monotonic() < until:
-            found = self._sent("GET", name, below="/declaration").json()
+            found = self.send(operations.get_model_declaration, model=name).json()
             message, is_done = _progress(found)
             if is_done:
                 return message
@@ -69,24 +182,42 @@ class Client:
             f"{message or 'the controller has not read it'}; slipway get {name} shows its state"
         )
 
-    def delete(self, name: str) -> None:
-        """Begin the deletion of a Model; its traffic drains first."""
-        self._sent("DELETE", name)
+    def _build(self, request: Request, timeout: Any = httpx2.USE_CLIENT_DEFAULT) -> httpx2.Request:
+        return self._http.build_request(
+            request.method, request.path, params=request.query, headers=request.headers,
+            content=request.content, files=request.files, timeout=timeout,
+        )  # fmt: skip
 
-    def _sent(
-        self, method: str, name: str = "", body: Mapping[str, Any] | None = None, below: str = ""
-    ) -> httpx.Response:
-        path = f"/v1/models/{quote(name, safe='')}{below}".rstrip("/")
-        try:
-            response = self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise SlipwayError(
-                f"SLIPWAY_URL: {self._url} does not respond: {error}; set it to the "
-                "URL of the gateway"
-            ) from error
-        if response.is_success:
-            return response
-        raise _failure(response)
+    def _run(self, flow: Flow[T]) -> T:
+        """Carry out the steps of a flow."""
+        reply: exchange.Reply = None
+        with addressed(self.url):
+            while True:
+                try:
+                    step = flow.send(reply)
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+                if isinstance(step, float):
+                    time.sleep(step)
+                    reply = None
+                    continue
+                try:
+                    reply = self._http.send(self._build(step))
+                except httpx2.TransportError as error:
+                    reply = error
+
+
+@contextmanager
+def addressed(url: str) -> Iterator[None]:
+    """Name the gateway in an error of its connection."""
+    try:
+        yield
+    except (NoResponse, httpx2.TransportError) as error:
+        raise NoResponse(
+            f"gateway {url} does not respond: {error}; check the address in SLIPWAY_URL or in the "
+            "profile, and that the gateway runs"
+        ) from error
 
 
 def _progress(model: Mapping[str, Any]) -> tuple[str, bool]:
@@ -98,30 +229,3 @@ def _progress(model: Mapping[str, Any]) -> tuple[str, bool]:
     kind = next((each for each in ("Degraded", "Progressing") if each in holds), "Ready")
     is_done = is_current and kind == "Ready" and kind in holds
     return conditions.get(kind, {}).get("message", ""), is_done
-
-
-def from_environment() -> Client:
-    """Return a client of ``SLIPWAY_URL`` with ``SLIPWAY_TOKEN``. Raises WrongParameter."""
-    given = {name: os.environ.get(name, "") for name in ("SLIPWAY_URL", "SLIPWAY_TOKEN")}
-    for name, meaning in (
-        ("SLIPWAY_URL", "the URL of the gateway"),
-        ("SLIPWAY_TOKEN", "an access token of the identity provider"),
-    ):
-        if not given[name]:
-            raise WrongParameter(f"{name}: is not set; set it to {meaning}")
-    return Client(given["SLIPWAY_URL"], given["SLIPWAY_TOKEN"])
-
-
-def _failure(response: httpx.Response) -> SlipwayError:
-    """Return the error of a response with the gateway's reasons."""
-    try:
-        problem = response.json()
-        reasons = [problem["detail"]]
-        reasons += [": ".join(each.values()) for each in problem.get("errors") or ()]
-        text = "; ".join(reasons)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        text = f"{response.reason_phrase}: {response.text[:200]}"
-    if response.status_code == httpx.codes.UNAUTHORIZED:
-        return WrongParameter(f"SLIPWAY_TOKEN: {text}; get a new token")
-    kind = Refused if response.is_client_error else SlipwayError
-    return kind(f"the gateway answers {response.status_code}: {text}")

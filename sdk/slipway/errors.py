@@ -1,5 +1,7 @@
 """Errors of the SDK and of Jobs, each with the exit status of a program that ends with it."""
 
+from collections.abc import Sequence
+
 from slipway_contract.errors import InvalidInput as InvalidInput  # of an input's values
 
 
@@ -60,3 +62,81 @@ class NotLoadable(SlipwayError):
     """An installed task or dataset cannot be used; the reason names its package."""
 
     status = 2
+
+
+class ApiError(SlipwayError):
+    """An error response of the gateway.
+
+    ``code`` is its HTTP status, ``detail`` its text, ``errors`` its findings as pairs of field and
+    problem, and ``request_id`` identifies the request in logs.
+    """
+
+    def __init__(
+        self, code: int, detail: str, errors: Sequence[tuple[str, str]] = (), request_id: str = ""
+    ) -> None:
+        found = [f"{field}: {problem}" for field, problem in errors]
+        super().__init__("; ".join([detail, *(each for each in found if each not in detail)]))
+        self.code = code
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.request_id = request_id
+
+    @property
+    def field(self) -> str | None:
+        """The first invalid field, None when the error is not about one."""
+        return self.errors[0][0] if self.errors else None
+
+    @property
+    def remedy(self) -> str | None:
+        """What the caller can do: the last part of the text, after a semicolon."""
+        return self.detail.rpartition("; ")[2] if "; " in self.detail else None
+
+
+class Rejected(ApiError):
+    """The gateway rejects the request (4xx)."""
+
+    status = 3
+
+
+class InvalidRequest(Rejected):
+    """The content of the request is invalid; ``field`` names its first invalid field (400, 422)."""
+
+
+class NotLoggedIn(Rejected):
+    """The access token is missing, invalid or expired (401)."""
+
+    status = 5
+
+
+class NotAllowed(Rejected):
+    """The caller lacks a role or a grant (403)."""
+
+
+class NotFound(Rejected):
+    """The resource does not exist, or belongs to another caller (404)."""
+
+
+class Conflict(Rejected):
+    """The state of the resource does not allow the request (409, 412)."""
+
+
+class TooLarge(Rejected):
+    """The request has too many bytes or values (413)."""
+
+
+class LimitReached(Rejected):
+    """A rate, a quota or a storage limit is reached (429, 507)."""
+
+
+class ServerError(ApiError):
+    """The gateway or a predictor failed (5xx)."""
+
+
+class NoResponse(SlipwayError):
+    """The gateway cannot be reached, or the connection ended before its response."""
+
+
+class NoResult(SlipwayError):
+    """A Job or a task has not ended in the time that was given."""
+
+    status = 4

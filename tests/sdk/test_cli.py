@@ -100,4 +100,4 @@ def test_a_missing_address_or_token_is_named(tmp_path: Path) -> None:
 def test_a_gateway_that_does_not_respond_is_named(tmp_path: Path) -> None:
     done = slipway("get", folder=tmp_path, **UNREACHABLE)
     assert done.returncode == 1
-    assert "SLIPWAY_URL: http://127.0.0.1:9 does not respond: " in done.stderr
+    assert "gateway http://127.0.0.1:9 does not respond: " in done.stderr

@@ -1,0 +1,289 @@
+"""Requests to the gateway as steps, which ``Client`` and ``AsyncClient`` carry out.
+
+A flow is a generator: it yields a request, or seconds to wait, and receives the response. So
+retries, chunks and polling are written once for both clients.
+"""
+
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from slipway import frames, operations
+from slipway.errors import (
+    ApiError,
+    Conflict,
+    InvalidRequest,
+    LimitReached,
+    NoResponse,
+    NoResult,
+    NotAllowed,
+    NotFound,
+    NotLoggedIn,
+    Rejected,
+    ServerError,
+    SlipwayError,
+    TooLarge,
+    WrongParameter,
+)
+from slipway.operations import Operation
+from slipway.responses import Batch, FeedbackAnswer, PredictionAnswer, Promotion, Training
+
+T = TypeVar("T")
+Job = TypeVar("Job", Training, Promotion, Batch)
+
+CHUNK = 1000
+"""Rows of one prediction request."""
+ATTEMPTS = 5
+LONGEST_WAIT = 30.0
+"""Seconds of ``Retry-After`` that are waited for; a longer one, of a day's quota, is an error."""
+BACKOFF = 0.2
+POLL_SECONDS = 1.0
+TIMEOUT = 60.0
+"""Seconds; more than the gateway waits for a predictor."""
+
+_ERRORS: Mapping[int, type[ApiError]] = {
+    400: InvalidRequest,
+    401: NotLoggedIn,
+    403: NotAllowed,
+    404: NotFound,
+    409: Conflict,
+    412: Conflict,
+    413: TooLarge,
+    415: InvalidRequest,
+    422: InvalidRequest,
+    429: LimitReached,
+    507: LimitReached,
+}
+_ENDED = frozenset({"succeeded", "failed", "dead", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request, without the address of the gateway and the token."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    content: bytes | None = None
+    files: Mapping[str, Any] | None = None
+    repeatable: bool = False
+    """Whether the request can be sent again after a failure that may have followed its effect."""
+
+
+Step = Request | float
+Reply = httpx2.Response | httpx2.TransportError | None
+Flow = Generator[Step, Reply, T]
+
+
+def request_of(
+    operation: Operation[Any], parameters: Mapping[str, Any], body: Any = None, files: Any = None
+) -> Request:
+    """Return the request of an operation. Raises TypeError for parameters that it does not have."""
+    known = operation.parameters
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if unknown := given.keys() - known.keys():
+        raise TypeError(f"{operation.method} {operation.path} has no parameter {min(unknown)!r}")
+    if missing := set(operation.names) - given.keys():
+        raise TypeError(f"{operation.method} {operation.path} needs {min(missing)!r}")
+    if not operation.body and (body is not None or files is not None):
+        raise TypeError(f"{operation.method} {operation.path} has no body")
+    for name in operation.names:
+        if str(given[name]) in ("", ".", ".."):
+            raise WrongParameter(f"{name}: {str(given[name])!r} is not a name; give another")
+    headers = {
+        known[name]: str(value) for name, value in given.items() if known[name] in operation.headers
+    }
+    if "Idempotency-Key" in operation.headers and (
+        "Prefer" not in operation.headers or "Prefer" in headers
+    ):
+        headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
+    content = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        content = msgspec.json.encode(body, enc_hook=frames.plain)
+    return Request(
+        operation.method,
+        operation.url(given),
+        {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in given.items()
+            if name in operation.query
+        },
+        headers,
+        content,
+        files,
+        operation.method == "GET" or operation.safe or "Idempotency-Key" in headers,
+    )
+
+
+def respond(request: Request) -> Flow[httpx2.Response]:
+    """Send a request, again after a failure that may pass, and return the successful response.
+
+    Raises ApiError for an error response, and NoResponse.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        reply = yield request
+        seconds = _wait(request, reply, attempt)
+        if seconds is None or attempt == ATTEMPTS:
+            break
+        yield seconds
+    if isinstance(reply, httpx2.Response):
+        if reply.is_success:
+            return reply
+        raise failure(reply)
+    raise NoResponse(f"{str(reply) or type(reply).__name__}") from reply
+
+
+def _wait(request: Request, reply: Reply, attempt: int) -> float | None:
+    """Return the seconds until the next attempt, None when it would be useless or have effects."""
+    backoff = BACKOFF * 2 ** (attempt - 1)
+    if not isinstance(reply, httpx2.Response):
+        unsent = isinstance(reply, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return backoff if attempt < 3 and (unsent or request.repeatable) else None
+    if reply.status_code != 429 and not (reply.status_code in (502, 503) and request.repeatable):
+        return None
+    after = reply.headers.get("retry-after", "")
+    seconds = max(float(after), BACKOFF) if after.isdecimal() else backoff
+    return seconds if seconds <= LONGEST_WAIT else None
+
+
+def failure(response: httpx2.Response) -> ApiError:
+    """Return the error of an error response, by its status."""
+    code = response.status_code
+    kind = _ERRORS.get(code, Rejected if response.is_client_error else ServerError)
+    request_id = response.headers.get("x-request-id", "")
+    try:
+        body = response.json()
+        detail = body["detail"] if "detail" in body else body["error"]
+        errors = [(each["field"], each["problem"]) for each in body.get("errors") or ()]
+        return kind(code, str(detail), errors, request_id)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return kind(code, f"{code} {response.reason_phrase}: {response.text[:200]}", (), request_id)
+
+
+def call(operation: Operation[T], request: Request) -> Flow[T]:
+    """Send the request of an operation and return its response in the operation's type."""
+    response = yield from respond(request)
+    kind: Any = operation.returns
+    if response.status_code == 202 and operation.accepted is not None:
+        kind = operation.accepted
+    answer: T = decoded(response, kind)
+    return answer
+
+
+def decoded(response: httpx2.Response, kind: Any) -> Any:
+    """Return the body of a response in a type. Raises SlipwayError for another body."""
+    if kind is type(None):
+        return None
+    if kind in (bytes, str):
+        return response.content if kind is bytes else response.text
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SlipwayError(
+            f"the response of {response.request.url} is not one of Slipway's gateway: {error}; "
+            "check the URL, and that SDK and gateway have the same release"
+        ) from error
+
+
+def predict(model: str, rows: Any, top: int | None) -> Flow[Any]:
+    """Predict all rows in chunks; return a frame for a frame, else the list of responses."""
+    if len(rows) == 0:
+        raise WrongParameter("rows: there are none; give at least one row")
+    answers: list[PredictionAnswer] = []
+    start, size = 0, CHUNK
+    while start < len(rows):
+        body = {"instances": frames.records(rows[start : start + size])}
+        request = request_of(operations.predict, {"model": model, "top": top}, body)
+        try:
+            answer = yield from call(operations.predict, request)
+        except TooLarge:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        except ApiError as error:
+            if len(rows) > size:
+                error.add_note(f"rows are counted from row {start}; the rows before it are done")
+            raise
+        assert isinstance(answer, PredictionAnswer)  # noqa: S101  without Prefer
+        answers.append(answer)
+        start += size
+    return frames.predictions(answers) if frames.is_frame(rows) else answers
+
+
+def label(ids: Any, outcomes: Any, comment: str | None) -> Flow[list[FeedbackAnswer]]:
+    """Send the outcome of each row; rows of one request are sent together."""
+    if isinstance(ids, str):
+        pairs = [(ids, outcomes)]
+    else:
+        each = list(outcomes)
+        if len(ids) != len(each):
+            raise WrongParameter(
+                f"outcomes: are {len(each)} for {len(ids)} rows; give one for each row"
+            )
+        pairs = [
+            (str(key), [value for _, value in group])
+            for key, group in groupby(zip(ids, each, strict=True), lambda pair: pair[0])
+        ]
+    answers = []
+    for request_id, labels in pairs:
+        value = labels[0] if isinstance(labels, list) and len(labels) == 1 else labels
+        body = {"label": value} | ({"comment": comment} if comment else {})
+        request = request_of(operations.create_feedback, {"request_id": request_id}, body)
+        answers.append((yield from call(operations.create_feedback, request)))
+    return answers
+
+
+def submit(model: str, rows: Any, key: str | None, priority: str | None) -> Flow[Any]:
+    """Store a prediction as a task, once for a key."""
+    parameters = {
+        "model": model,
+        "prefer": "respond-async",
+        "idempotency_key": key,
+        "slipway_priority": priority,
+    }
+    request = request_of(operations.predict, parameters, {"instances": frames.records(rows)})
+    return (yield from call(operations.predict, request))
+
+
+def wait(job: Job, seconds: float) -> Flow[Job]:
+    """Poll a training, a promotion or a batch until it has ended. Raises NoResult."""
+    operation, parameters, name = _polled(job)
+    until = time.monotonic() + seconds
+    while job.state not in _ENDED:
+        if time.monotonic() > until:
+            raise NoResult(f"{name} has not ended after {seconds:g} s; its state is {job.state}")
+        yield POLL_SECONDS
+        job = yield from call(operation, request_of(operation, parameters))
+    return job
+
+
+def _polled(job: Any) -> tuple[Operation[Any], Mapping[str, str], str]:
+    if isinstance(job, Batch):
+        return operations.get_batch, {"batch_id": job.batch_id}, f"batch {job.batch_id}"
+    if isinstance(job, Training):
+        name = job.training_id
+        return operations.get_training, {"model": job.model, "job": name}, f"training {name}"
+    name = job.promotion_id
+    return operations.get_promotion, {"model": job.model, "job": name}, f"promotion {name}"
+
+
+def wait_task(task_id: str, seconds: float) -> Flow[Any]:
+    """Poll a task until it has ended, and return it. Raises NoResult."""
+    until = time.monotonic() + seconds
+    while True:
+        request = request_of(operations.get_task, {"task_id": task_id})
+        task = yield from call(operations.get_task, request)
+        if task.state in _ENDED:
+            return task
+        if time.monotonic() > until:
+            raise NoResult(f"task {task_id} has not ended after {seconds:g} s")
+        yield POLL_SECONDS

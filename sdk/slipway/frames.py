@@ -1,0 +1,46 @@
+"""Rows of a data frame for a request, and predictions as a data frame.
+
+pandas is used only with a caller's frame: it is no dependency of the client.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from slipway.responses import PredictionAnswer
+
+
+def is_frame(rows: object) -> bool:
+    """Return whether the rows are a frame of pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(rows, pandas.DataFrame)
+
+
+def records(rows: Any) -> list[dict[str, Any]]:
+    """Return rows as objects by column; a missing value is None."""
+    if not is_frame(rows):
+        return list(rows)
+    plain = rows.astype(object)
+    found: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    return found
+
+
+def predictions(answers: Sequence[PredictionAnswer]) -> Any:
+    """Return the predictions as a frame, in the order of the rows.
+
+    The index ``requestId`` has the ID of the request of each row.
+    """
+    import pandas as pd
+
+    ids = [each.request_id for each in answers for _ in each.predictions]
+    rows = [row for each in answers for row in each.predictions]
+    return pd.DataFrame(rows, index=pd.Index(ids, name="requestId"))
+
+
+def plain(value: Any) -> Any:
+    """Return a value of numpy or pandas as JSON has it; a hook of msgspec."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"a value of type {type(value).__name__} cannot be sent")
