@@ -27,6 +27,7 @@ from slipway_contract.labels import GROUP
 from slipway_contract.pod import Predictor
 from slipway_contract.registry import CHAMPION, NAME, SAFE_FORMATS, ArtifactFormat
 from slipway_contract.resource import Resource
+from slipway_contract.retention import Retention
 from slipway_contract.training import TrainingJob
 
 API_VERSION = f"{GROUP}/v1alpha1"
@@ -307,6 +308,10 @@ class ModelSpec(RoutedSpec):
     )
     rollback: Rollback | None = Field(
         default=None, description="version that serves in place of the one of the alias"
+    )
+    retention: Retention | None = Field(
+        default=None,
+        description="days after which predictions are deleted; none: those of the installation",
     )
 
     @property

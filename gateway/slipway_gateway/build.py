@@ -39,6 +39,7 @@ from slipway_gateway.errors import GatewayError, error_response
 from slipway_gateway.eventlog.erasure import PseudonymCleanup
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.images import ImageStore
+from slipway_gateway.eventlog.retention import EventRetention
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.eventlog.spool import Spool
 from slipway_gateway.eventlog.storage import Storage
@@ -613,7 +614,14 @@ def background(base: Infrastructure, events: Events, data: Inference, access: Ac
     if Plane.CONTROL in base.settings.planes:
         from slipway_gateway.control.alias_moves import AliasMoves
 
-        work.append(AliasMoves(base.database, data.routes).keep)
+        settings = base.settings
+        expiry = EventRetention(
+            base.database,
+            base.cluster,
+            body_days=settings.retention_body_days,
+            fact_days=settings.retention_fact_days,
+        )
+        work += [AliasMoves(base.database, data.routes).keep, expiry.keep]
     if accounts := access.accounts:
         work.append(accounts.keep)
     if accounts and Plane.CONTROL in base.settings.planes:

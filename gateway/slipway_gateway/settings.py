@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from slipway_contract.body import VALUES
+from slipway_contract.retention import MIN_FACT_DAYS
 
 from slipway_gateway.access.trusted_fields import TRUSTED_FIELDS
 from slipway_gateway.http.addresses import read_networks
@@ -308,6 +309,16 @@ class Settings(BaseSettings):
     log_body_limit: int = Field(default=64 * 2**10, ge=0)
     """Maximum size in bytes of a logged request or response body; larger ones are null."""
 
+    retention_body_days: int = Field(default=0, ge=0, le=9999)
+    """Days for which the event log stores requests and responses, for Models without
+    ``spec.retention.bodies``; 0: as long as the row.
+    """
+
+    retention_fact_days: int = Field(default=0, ge=0, le=9999)
+    """Days for which the event log stores predictions with their feedback, for Models without
+    ``spec.retention.facts``: 0 (without end), or at least 30 and SLIPWAY_RETENTION_BODY_DAYS.
+    """
+
     promotion_template: str = Field(default="promote", min_length=1)
     """Name of the suspended CronJob with the Job template of promotions."""
 
@@ -408,6 +419,16 @@ class Settings(BaseSettings):
                 "SLIPWAY_BODY_LIMIT exceeds SLIPWAY_BODY_BUDGET_PER_CALLER or three quarters of "
                 "SLIPWAY_BODY_BUDGET, so a body of that size would always be rejected; lower it "
                 "or raise the budgets"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _facts_outlive_bodies(self) -> Self:
+        least = max(MIN_FACT_DAYS, self.retention_body_days)
+        if 0 < self.retention_fact_days < least:
+            raise ValueError(
+                f"SLIPWAY_RETENTION_FACT_DAYS {self.retention_fact_days} is too low; set it to "
+                f"{least} or more, or to 0 for rows without end"
             )
         return self
 

@@ -1,5 +1,6 @@
 """The Model resource and its generated CustomResourceDefinition."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,21 @@ def test_an_invalid_field_is_rejected_by_name_at_admission(
     with pytest.raises(ValidationError) as refused:
         admitted(manifest)
     assert field in [".".join(map(str, e["loc"])) for e in refused.value.errors()]
+
+
+def test_retention_is_a_number_of_days_also_in_the_definition() -> None:
+    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = spec["properties"]["retention"]["properties"]
+    for bodies, facts in (("1d", "30d"), ("30d", "400d"), ("9999d", "9999d")):
+        given = {"bodies": bodies, "facts": facts}
+        found = admitted(with_spec(retention=given)).spec.retention
+        assert found
+        assert (found.body_days, found.fact_days) == (int(bodies[:-1]), int(facts[:-1]))
+        assert all(re.search(fields[name]["pattern"], text) for name, text in given.items())
+    for name, text in (("bodies", "0d"), ("facts", "29d"), ("bodies", "10000d")):
+        assert not re.search(fields[name]["pattern"], text)
+    with pytest.raises(ValidationError, match="not a number of days from 30d to 9999d; write it"):
+        admitted(with_spec(retention={"facts": "4w"}))
 
 
 @pytest.mark.parametrize("name", ["squeezenet1.1", "my model", "../x", "heart\n", "", "x" * 254])
@@ -177,7 +193,7 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
     for node in nodes(schema):
         assert not {"$ref", "$defs", "anyOf", "title", "const", "patternProperties"} & node.keys()
     spec = schema["properties"]["spec"]["properties"]
-    complete = Model.model_validate(with_spec(predictor={}, rollback=ROLLBACK))
+    complete = Model.model_validate(with_spec(predictor={}, rollback=ROLLBACK, retention={}))
     assert spec.keys() == complete.manifest()["spec"].keys()
     limits = spec["predictor"]["properties"]["resources"]["properties"]["limits"]
     assert limits["additionalProperties"]["x-kubernetes-int-or-string"]

@@ -209,6 +209,16 @@ def test_labels_are_replaced_and_those_of_tools_are_kept(
         (manifest("churn", alias=""), "spec.alias", "at least 1 character"),
         (manifest("churn", aliass="x"), "spec.aliass", "is not a field of this body; omit it"),
         (manifest("churn", scale={"minReplicas": 3}), "spec.scale", "is above maxReplicas 1"),
+        (
+            manifest("churn", retention={"facts": "20d"}),
+            "spec.retention.facts",
+            "'20d' is not a number of days from 30d to 9999d; write it as 400d",
+        ),
+        (
+            manifest("churn", retention={"bodies": "90d", "facts": "60d"}),
+            "spec.retention",
+            "facts 60d is below bodies 90d",
+        ),
         (manifest("other"), "metadata.name", "is not the model of the path; send churn"),
         ({**manifest(), "kind": "Pod"}, "kind", "'Model'"),
         ({**manifest(), "metadata": {"labels": {"a": 1}}}, "metadata.labels", "send text values"),

@@ -132,7 +132,10 @@ def test_tables_match_the_migrations_and_the_contract(
         for table, named in CHECKS.items():
             assert {each["name"] for each in found.get_check_constraints(table)} == set(named)
     engine.dispose()
-    assert list(prediction_events.columns.keys()) == list(PredictionEvent.model_fields)
+    assert list(prediction_events.columns.keys()) == [
+        *PredictionEvent.model_fields,
+        "bodies_removed",
+    ]
     assert list(feedback.columns.keys()) == list(FeedbackEvent.model_fields)
 
 

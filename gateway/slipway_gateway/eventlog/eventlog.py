@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic.alias_generators import to_camel
-from slipway_contract.events import FeedbackEvent
+from slipway_contract.events import FeedbackEvent, PredictionEvent
 from slipway_contract.v2 import ModelMetadata
 from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -22,7 +22,7 @@ def _ship_statement() -> str:
     PostgreSQL parses the JSON, which saves the gateway the time. The same statement adds exactly
     the inserted rows to the quota ledger, so that ledger and log agree.
     """
-    columns = prediction_events.columns
+    columns = [prediction_events.c[name] for name in PredictionEvent.model_fields]
     names = ", ".join(column.name for column in columns)
     values = ", ".join(f'event."{to_camel(column.name)}"' for column in columns)
     # A spool may deliver events of a user after the user's erasure (see erasure.py).

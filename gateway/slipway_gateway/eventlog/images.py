@@ -7,12 +7,17 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, select
+from sqlalchemy import Row, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
-from slipway_gateway.postgresql.tables import images, prediction_images
+from slipway_gateway.postgresql.tables import (
+    images,
+    prediction_events,
+    prediction_images,
+    retention,
+)
 
 HOUR = 3600.0
 CHECK_SECONDS = 2.0
@@ -97,15 +102,24 @@ class ImageStore:
             await asyncio.sleep(HOUR)
 
     async def sweep(self) -> None:
-        """Delete expired links and the images without a link. Raises DatabaseUnavailable."""
-        end = datetime.now(UTC) - timedelta(days=self._days)
+        """Delete expired links and the images without a link. Raises DatabaseUnavailable.
+
+        Images of a Model with ``spec.retention.bodies`` expire by it.
+        """
+        links, now = prediction_images.c, datetime.now(UTC)
+        own = (
+            select(retention.c.body_days)
+            .join(prediction_events, prediction_events.c.model == retention.c.model)
+            .where(prediction_events.c.request_id == links.request_id)
+        ).scalar_subquery()
+        days = func.coalesce(own, self._days) if self._days else 0
+        expired = links.time < now - days * timedelta(days=1)
         await self._database.run(
-            delete(prediction_images).where(prediction_images.c.time < end),
-            seconds=MAINTENANCE_SECONDS,
+            delete(prediction_images).where(expired), seconds=MAINTENANCE_SECONDS
         )
         linked = exists().where(prediction_images.c.digest == images.c.digest)
         # A recently updated image may have links in an uncommitted transaction.
-        young = datetime.now(UTC) - timedelta(minutes=1)
+        young = now - timedelta(minutes=1)
         await self._database.run(
             delete(images).where(~linked, images.c.time < young), seconds=MAINTENANCE_SECONDS
         )

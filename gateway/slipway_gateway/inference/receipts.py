@@ -194,6 +194,7 @@ def _receipt(
         latency_ms=row.latency_ms,
         request=_content(row.request),
         response=_content(row.response),
+        bodies_removed=row.bodies_removed,
         feedback=FeedbackAnswer.model_validate(feedback._asdict()) if feedback else None,
         images=images,
     )

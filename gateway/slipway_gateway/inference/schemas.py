@@ -212,6 +212,9 @@ class Receipt(Schema):
     latency_ms: float
     request: Any = Field(description="V2 request; null if it exceeded the size limit of the log")
     response: Any = Field(description="V2 response; null if it exceeded the size limit of the log")
+    bodies_removed: datetime | None = Field(
+        description="when retention removed `request` and `response`, which are null since then"
+    )
     feedback: FeedbackAnswer | None
     images: list[ImageLink] = Field(description="the uploaded files that are still stored")
 

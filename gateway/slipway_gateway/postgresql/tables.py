@@ -97,8 +97,28 @@ prediction_events = Table(
     "prediction_events",
     metadata,
     *columns(PredictionEvent, "request_id"),
+    Column(
+        "bodies_removed",
+        DateTime(timezone=True),
+        comment="when retention removed request and response; null: it has not",
+    ),
     Index("prediction_events_model_time", "model", "time"),
     Index("prediction_events_subject", "subject"),
+    Index(
+        "prediction_events_bodies",
+        "model",
+        "time",
+        postgresql_where=text("request IS NOT NULL OR response IS NOT NULL"),
+    ),
+)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("body_days", Integer, comment="null: those of the installation"),
+    Column("fact_days", Integer, comment="null: those of the installation"),
+    comment="spec.retention of each Model, also after its deletion",
 )
 
 feedback = Table(

@@ -52,6 +52,8 @@ gateway: inference,control
 - {name: SLIPWAY_JOBS_PER_CALLER, value: {{ .Values.gateway.limits.jobsPerCaller | int64 | quote }}}
 - {name: SLIPWAY_STORAGE_PER_CALLER, value: {{ mul .Values.gateway.storage.perCallerMiB 1048576 | quote }}}
 - {name: SLIPWAY_STORAGE_LIMIT, value: {{ mul .Values.gateway.storage.limitMiB 1048576 | quote }}}
+- {name: SLIPWAY_RETENTION_BODY_DAYS, value: {{ .Values.gateway.retention.bodyDays | int64 | quote }}}
+- {name: SLIPWAY_RETENTION_FACT_DAYS, value: {{ .Values.gateway.retention.factDays | int64 | quote }}}
 - {name: SLIPWAY_REQUESTS_PER_MINUTE, value: {{ .Values.gateway.limits.requestsPerMinute | int64 | quote }}}
 - {name: SLIPWAY_CONCURRENCY_PER_CALLER, value: {{ .Values.gateway.limits.concurrencyPerCaller | int64 | quote }}}
 {{- with .Values.gateway.limits.refusedPerMinute }}
