@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from slipway.packaging.card import columns_table
 from slipway.training.dataset import Dataset
+from slipway.training.fitting import Scores
 from slipway.training.split import Split
 from slipway.training.task import Task
 from slipway_contract.registry import ArtifactFormat
@@ -22,18 +23,10 @@ _FORMS = {
 }
 
 
-@dataclass(frozen=True)
-class Results:
-    """The scores of a training run, by metric name."""
+@dataclass(frozen=True, kw_only=True)
+class Results(Scores):
+    """The scores of a training run with what the card shows about the held-out rows."""
 
-    chosen: str
-    """The candidate that cross-validation chose."""
-    test: Mapping[str, float]
-    baselines: Mapping[str, Mapping[str, float]]
-    """Scores of each baseline by its name."""
-    cv_mean: Mapping[str, float]
-    cv_spread: Mapping[str, float]
-    """Standard deviation over the folds."""
     confusions: Mapping[str, Confusion]
     """Confusion matrices of the held-out rows: of all, and of each slice."""
     calibration_error: float | None

@@ -11,11 +11,10 @@ from slipway.packaging.onnx_graph import export
 from slipway.packaging.reference import reference_of
 from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
-from slipway.training.baseline import baseline_scores, strongest
 from slipway.training.dataset import Dataset, Features, Loaded, Table
-from slipway.training.fitting import check_fit, choose, score
+from slipway.training.fitting import fit_best
 from slipway.training.frame import load_frame
-from slipway.training.frame_training import train_frame
+from slipway.training.frame_training import result, train_frame
 from slipway.training.installed import declared_dataset
 from slipway.training.metric import calibration_error
 from slipway.training.split import Split
@@ -83,22 +82,7 @@ def train(
         fitted = fit(task, parameters, split)
         _log_results(run, task, fitted.results)
         version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)
-    return {
-        "state": "registered",
-        "model": task.name,
-        "version": version.version,
-        "runId": run.id,
-        "digest": version.digest,
-        "dataset": dataset.name,
-        "synthetic": dataset.synthetic,
-        "estimator": fitted.results.chosen,
-        "metrics": dict(fitted.results.test),
-        "baseline": strongest(task.metrics, fitted.results.baselines),
-        "crossValidation": {
-            name: {"mean": mean, "standardDeviation": fitted.results.cv_spread[name]}
-            for name, mean in fitted.results.cv_mean.items()
-        },
-    }
+    return result(task, dataset, run, version, fitted.results)
 
 
 def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
@@ -115,30 +99,22 @@ def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[
 
 
 def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
-    """Choose by cross-validation, fit on all training rows, score the held-out rows once.
+    """Train as ``fit_best`` does and check the export on the held-out rows.
 
-    Raises Leakage, ParityError.
+    Raises Leakage, ParityError, WrongParameter.
     """
-    chosen, estimator, folds = choose(task, parameters, split.train)
-    logger.info("fitting %s on %d rows", chosen, len(split.train))
-    estimator.fit(split.train.features, split.train.labels)
-    check_fit(task, estimator, split.train)
-    predictions = task.target.predict(estimator, split.test.features)
+    estimator, scores = fit_best(task, parameters, split)
+    test = split.test
     exported = (task.export or export)(estimator, task.signature)
-    parity = check_parity(task, Served.of(exported), estimator, split.test.features)
     results = Results(
-        chosen=chosen,
-        test=score(task, estimator, split.test),
-        baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
-        cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
-        cv_spread={
-            metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics
-        },
-        confusions=confusions(task, split.test, estimator.predict(split.test.features)),
-        calibration_error=calibration_error(split.test.labels, predictions)
+        **vars(scores),
+        confusions=confusions(task, test, estimator.predict(test.features)),
+        calibration_error=calibration_error(
+            test.labels, task.target.predict(estimator, test.features)
+        )
         if task.target == Classes(2)
         else None,
-        parity=parity,
+        parity=check_parity(task, Served.of(exported), estimator, test.features),
     )
     return Fitted(estimator, exported, results)
 
@@ -164,26 +140,11 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
 
 
 def _log_results(run: Run, task: Task, results: Results) -> None:
-    named = {"test": results.test, "baseline": strongest(task.metrics, results.baselines)}
-    named |= {"cv_mean": results.cv_mean, "cv_std": results.cv_spread}
-    named |= {
-        f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()
-    }
-    run.log(
-        params={"candidate": results.chosen},
-        metrics={
-            f"{part}_{name}": value
-            for part, found in named.items()
-            for name, value in found.items()
-        }
-        | {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
-        | (
-            {}
-            if results.calibration_error is None
-            else {"test_calibration_error": results.calibration_error}
-        )
-        | {"parity_max_difference": results.parity},
-    )
+    recalls = {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
+    metrics = results.logged(task) | recalls | {"parity_max_difference": results.parity}
+    if results.calibration_error is not None:
+        metrics["test_calibration_error"] = results.calibration_error
+    run.log(params={"candidate": results.chosen}, metrics=metrics)
 
 
 def _store(

@@ -1,8 +1,9 @@
 """The fit of a task's estimators: choice by cross-validation, and the check that no rows leak."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -10,12 +11,75 @@ import numpy as np
 from sklearn.base import clone
 
 from slipway.errors import Leakage, SlipwayError, WrongParameter
+from slipway.training.baseline import baseline_scores, strongest
 from slipway.training.dataset import Table
 from slipway.training.metric import Predictions
+from slipway.training.split import Split
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores of a training, by metric name."""
+
+    chosen: str
+    """The candidate that cross-validation chose."""
+    test: Mapping[str, float]
+    """On the held-out rows."""
+    baselines: Mapping[str, Mapping[str, float]]
+    """Of each baseline by its name, on the held-out rows."""
+    folds: Mapping[str, Sequence[float]]
+    """Of the chosen candidate, fold by fold."""
+
+    @property
+    def cv_mean(self) -> dict[str, float]:
+        return {name: float(np.mean(found)) for name, found in self.folds.items()}
+
+    @property
+    def cv_spread(self) -> dict[str, float]:
+        """Return the standard deviation over the folds."""
+        return {name: float(np.std(found, ddof=1)) for name, found in self.folds.items()}
+
+    def strongest_baseline(self, task: Task) -> dict[str, float]:
+        """Return the best score of each metric that any baseline has."""
+        return strongest(task.metrics, self.baselines)
+
+    def logged(self, task: Task) -> dict[str, float]:
+        """Return the metrics of the run, such as ``test_auc``."""
+        parts: dict[str, Mapping[str, float]] = {
+            "test": self.test,
+            "baseline": self.strongest_baseline(task),
+            "cv_mean": self.cv_mean,
+            "cv_std": self.cv_spread,
+        }
+        for name, found in self.baselines.items():
+            parts[f"baseline_{name.replace(' ', '_')}"] = found
+        return {
+            f"{part}_{name}": value
+            for part, found in parts.items()
+            for name, value in found.items()
+        }
+
+
+def fit_best(task: Task, parameters: Parameters, split: Split) -> tuple[Estimator, Scores]:
+    """Choose by cross-validation, fit on all training rows, score the held-out rows once.
+
+    Raises Leakage, WrongParameter.
+    """
+    chosen, estimator, folds = choose(task, parameters, split.train)
+    logger.info("fitting %s on %d rows", chosen, len(split.train))
+    estimator = fit(estimator, split.train)
+    check_fit(task, estimator, split.train)
+    scores = Scores(
+        chosen=chosen,
+        test=score(task, estimator, split.test),
+        baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
+        folds=folds,
+    )
+    return estimator, scores
 
 
 def choose(

@@ -11,10 +11,9 @@ from slipway_contract.registry import Tag
 
 from slipway.model_logging import EXPERIMENT, log_to
 from slipway.registry.revision import git_revision
-from slipway.registry.tracking import Tracking
-from slipway.training.baseline import baseline_scores, strongest
-from slipway.training.dataset import Table
-from slipway.training.fitting import check_fit, choose, fit, score
+from slipway.registry.tracking import Run, Tracking, Version
+from slipway.training.dataset import Dataset, Table
+from slipway.training.fitting import Scores, fit_best
 from slipway.training.frame import load_frame
 from slipway.training.split import BySubject
 from slipway.training.task import Parameters, Task
@@ -42,36 +41,32 @@ def train_frame(
         entry, table = loaded.entry, loaded.table
         run.log_dataset(entry.name, entry.source, entry.source_type, table.digest, "training")
         split = task.parts(table, entry.subject)
-        train, test = split.train, split.test
-        chosen, estimator, folds = choose(task, parameters, train)
-        estimator = fit(estimator, train)
-        check_fit(task, estimator, train)
-        found = score(task, estimator, test)
-        baselines = baseline_scores(task.metrics, task.target.baselines, train, test)
-        best = strongest(task.metrics, baselines)
-        means = {name: float(np.mean(each)) for name, each in folds.items()}
-        spreads = {name: float(np.std(each, ddof=1)) for name, each in folds.items()}
-        parts = {"test": found, "baseline": best, "cv_mean": means, "cv_std": spreads}
-        run.log(
-            params={"candidate": chosen},
-            metrics={f"{part}_{m}": v for part, each in parts.items() for m, v in each.items()},
-        )
+        estimator, scores = fit_best(task, parameters, split)
+        run.log(params={"candidate": scores.chosen}, metrics=scores.logged(task))
         version = log_to(
             run, tracking, estimator, task.name,
-            evaluation=(test.features, test.truth), reference=train.features,
-            use=_use(task), tags=more_tags, groups=_groups(task, test),
+            evaluation=(split.test.features, split.test.truth), reference=split.train.features,
+            use=_use(task), tags=more_tags, groups=_groups(task, split.test),
         )  # fmt: skip
+    return result(task, entry, run, version, scores)
+
+
+def result(
+    task: Task, dataset: Dataset, run: Run, version: Version, scores: Scores
+) -> dict[str, Any]:
+    """Return the result of a training as JSON."""
+    means, spreads = scores.cv_mean, scores.cv_spread
     return {
         "state": "registered",
         "model": task.name,
         "version": version.version,
         "runId": run.id,
         "digest": version.digest,
-        "dataset": entry.name,
-        "synthetic": entry.synthetic,
-        "estimator": chosen,
-        "metrics": found,
-        "baseline": best,
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "estimator": scores.chosen,
+        "metrics": dict(scores.test),
+        "baseline": scores.strongest_baseline(task),
         "crossValidation": {
             name: {"mean": mean, "standardDeviation": spreads[name]} for name, mean in means.items()
         },
