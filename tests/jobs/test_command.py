@@ -62,7 +62,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         (["train", "lungs"], "model: 'lungs' is unknown; the installed tasks are digits, ecg"),
         (["tune", "heart", "--set", "depth=3"], "depth: is not a parameter of heart"),
         (["tune", "heart", "--trials", "0"], "--trials: '0' is not a whole number of at least 1"),
-        (["tune", "heart"], "SLIPWAY_DATABASE_URL: is not set"),
+        (["tune", "heart", "--sweep", "one"], "SLIPWAY_DATABASE_URL: is not set"),
         (["simulate", "heart", "--rate", "0"], "--rate: '0' is not a number of at least 0.001"),
         (["simulate", "heart", "--duration", "long"], "--duration: 'long' is not a length of time"),
         (["simulate", "heart"], "SLIPWAY_URL: Field required"),

@@ -60,13 +60,18 @@ def test_the_best_version_is_chosen_by_a_metric_of_the_task(
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_the_best_version(
+def test_a_sweep_trains_the_best_version_also_without_a_database(
     settings: Settings, postgres: str, tracking: Tracking
 ) -> None:
     own = settings.model_copy(update={"database_url": postgres})
     result = tune(task, SweepRequest({"folds": "2"}, 3, "own-churn"), own, tracking)
     assert (result["state"], result["trials"]["complete"] > 0) == ("tuned", True)
     assert result["version"]
+    alone = tune(task, SweepRequest({"folds": "2"}, 3), settings, tracking)
+    assert alone["state"] == "tuned"
+    assert (alone["trials"], alone["best"]) == (result["trials"], result["best"])
+    with pytest.raises(WrongParameter, match="SLIPWAY_DATABASE_URL: is not set, and sweep mine"):
+        tune(task, SweepRequest({}, 3, "mine"), settings, tracking)
 
 
 def test_held_out_rows_of_a_data_frame_are_simulated() -> None:

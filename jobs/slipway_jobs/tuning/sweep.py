@@ -1,4 +1,7 @@
-"""Adapter of Optuna: a sweep's trials in PostgreSQL, processed by any number of workers."""
+"""Adapter of Optuna: a sweep's trials in PostgreSQL, processed by any number of workers.
+
+Without a database the trials are in the memory of one process.
+"""
 
 import logging
 import math
@@ -16,6 +19,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from slipway.errors import WrongParameter
@@ -62,18 +66,25 @@ class Sweep:
     next worker continues it at its first unfinished fold.
     """
 
-    def __init__(self, url: str, name: str, metric: Metric, folds: int) -> None:
-        """Connect to the database. Raises SweepError when it is unreachable."""
+    def __init__(self, url: str | None, name: str, metric: Metric, folds: int) -> None:
+        """Connect to the database. Raises SweepError when it is unreachable.
+
+        Without a URL this process is the only worker: its locks are always free.
+        """
         self.name = name
         self._metric = metric
         self._folds = folds
+        self._session: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._storage: BaseStorage = InMemoryStorage()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if url is None:
+            return
         with _errors():
             self._session = connect(url, autocommit=True)
             # Two processes that create the same tables concurrently would fail.
             with self.exclusive("schema", of="sweeps"):
                 self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-                self._storage = optuna.storages.RDBStorage(
+                self._storage = RDBStorage(
                     url.replace("postgresql://", "postgresql+psycopg://", 1),
                     engine_kwargs={
                         "creator": lambda: connect(url, options=f"-c search_path={SCHEMA}"),
@@ -83,13 +94,18 @@ class Sweep:
 
     def close(self) -> None:
         """Close the connections and release the locks."""
-        self._session.close()
+        if self._session:
+            self._session.close()
         self._storage.remove_session()
-        self._storage.engine.dispose()
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
 
     @contextmanager
     def exclusive(self, what: str, of: str | None = None) -> Iterator[None]:
         """Run the block in one process at a time; others wait."""
+        if self._session is None:
+            yield
+            return
         key = f"slipway {of or self.name} {what}"
         with _errors():
             self._session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
@@ -107,6 +123,8 @@ class Sweep:
         self._query("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", what)
 
     def _query(self, query: str, what: str) -> bool:
+        if self._session is None:
+            return True
         with _errors():
             row = self._session.execute(query, [f"slipway {self.name} {what}"]).fetchone()
         return bool(row and row[0])

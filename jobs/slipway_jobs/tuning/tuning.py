@@ -69,16 +69,21 @@ def tune(
 ) -> dict[str, Any]:
     """Process trials of the sweep until none is left, then train with the best; return JSON.
 
-    The last worker trains. Raises WrongParameter, SweepError when no trial succeeded, and the
-    errors of a training.
+    The last worker trains. A sweep without a name and a database is processed by this process
+    alone. Raises WrongParameter, SweepError when no trial succeeded, and the errors of a training.
     """
-    if settings.database_url is None:
+    named = request.name or settings.sweep
+    if named and settings.database_url is None:
         raise WrongParameter(
-            "SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway"
+            f"SLIPWAY_DATABASE_URL: is not set, and sweep {named} can have several workers and be "
+            "resumed; set it to the database of the gateway, or omit --sweep"
         )
     parameters, space = parse_parameters(task, request.given), space_of(task, request.given)
-    name = sweep_name(request.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
-    logger.info("sweep %s; start further workers, or resume it, with --sweep %s", name, name)
+    name = sweep_name(named or f"{task.name}-{secrets.token_hex(4)}")
+    if settings.database_url:
+        logger.info("sweep %s; start further workers, or resume it, with --sweep %s", name, name)
+    else:
+        logger.info("sweep %s in this process alone, because SLIPWAY_DATABASE_URL is not set", name)
     loaded, split = load_parts(task, parameters, settings)
     definition = {
         "model": task.name, "parameters": dict(request.given), "trials": request.trials,
