@@ -10,8 +10,13 @@ VERSION = "slipway.dev/version"
 """Label: the registry version that an InferenceService serves."""
 
 PURPOSE = "slipway.dev/purpose"
-"""Label: purpose of a Job submitted through the gateway: ``training``, ``promotion``, ``batch``.
+"""Label: purpose of a Job that the gateway lists: ``training``, ``promotion``, ``batch``.
+
+Jobs that callers submit have it, and all Jobs of the CronJob of a Model's training.
 """
+
+TRAINING = "training"
+"""The purpose of a training."""
 
 SUBMITTED_BY = "slipway.dev/submitted-by"
 """Annotation: the submitter of a Job, ``user:ada``, ``client:nightly`` or CONTROLLER."""

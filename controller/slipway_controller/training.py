@@ -134,6 +134,8 @@ def desired_cron_job(model: Model, job: TrainingJob, template: Manifest) -> Mani
         metadata = part.setdefault("metadata", {})
         metadata.pop("creationTimestamp", None)
         metadata["labels"] = {**metadata.get("labels", {}), labels.MODEL: model.name}
+    # The gateway lists the Jobs of the schedule, too.
+    made["metadata"]["labels"][labels.PURPOSE] = labels.TRAINING
     containers = made["spec"]["template"]["spec"]["containers"]
     containers[0] = _container(containers[0], job)
     metadata = owned_metadata(model, training_name(model.name))

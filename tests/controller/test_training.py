@@ -108,8 +108,10 @@ def test_a_job_with_a_schedule_becomes_a_scheduled_cron_job() -> None:
     assert (spec["schedule"], spec["timeZone"]) == ("0 4 * * 1", "Europe/Berlin")
     assert (spec["suspend"], spec["concurrencyPolicy"]) == (False, "Forbid")
     assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 7200
-    for metadata in (spec["jobTemplate"]["metadata"], pod_of(cron_job)["metadata"]):
-        assert metadata == {"labels": {"component": "training", labels.MODEL: "churn"}}
+    shared = {"component": "training", labels.MODEL: "churn"}
+    assert pod_of(cron_job)["metadata"] == {"labels": shared}
+    listed = {**shared, labels.PURPOSE: "training"}
+    assert spec["jobTemplate"]["metadata"] == {"labels": listed}
     (container,) = pod_of(cron_job)["spec"]["containers"]
     assert container["image"] == "registry.example.org/churn:7"
     assert container["command"] == []
@@ -293,5 +295,6 @@ def test_the_schedule_and_a_caller_start_jobs_with_the_choices_of_the_author(
         args = '["fit", "$(REGION)", "--set=depth=3"]' if by_hand else '["fit", "$(REGION)"]'
         log = list(cluster.logs(JOB, each["metadata"]["name"]))
         assert log == [f'{{"args": {args}, "region": "eu"}}']
+        assert each["metadata"]["labels"][labels.PURPOSE] == "training"
         (container,) = each["spec"]["template"]["spec"]["containers"]
         assert container["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": "1"}

@@ -266,6 +266,17 @@ def test_jobs_of_other_origins_and_of_other_models_are_404(client: Client, marie
     assert ended(client, marie, other.headers["location"])["state"] == "succeeded"
 
 
+def test_a_job_of_the_schedule_is_a_training_without_a_submitter(
+    client: Client, marie: str
+) -> None:
+    own = {labels.PURPOSE: "training", labels.MODEL: "heart"}
+    name = client.environment.cluster.create_job("train-heart", labels=own)["metadata"]["name"]
+    found = ended(client, marie, f"/v1/models/heart/trainings/{name}")
+    assert (found["state"], found["submittedBy"], found["parameters"]) == ("succeeded", "", {})
+    listed = client.get("/v1/models/heart/trainings", marie).json()["trainings"]
+    assert name in [each["trainingId"] for each in listed]
+
+
 def test_logs_and_cancellation_work_after_a_restart_of_the_gateway(
     works: Environment, marie: str
 ) -> None:

@@ -27,7 +27,9 @@ class ModelJob(Schema):
 
     model: str
     state: JobState
-    submitted_by: str = Field(description="caller that submitted the Job: `user:ada`")
+    submitted_by: str = Field(
+        description="caller that submitted the Job: `user:ada`; empty: a schedule, or kubectl"
+    )
     created: datetime
     finished: datetime | None
     reason: str | None = Field(description="reason of a failure, from the Job's status")

@@ -51,7 +51,7 @@ class TrainingList(Schema):
 class Trainings(JobRoutes[TrainingRequest]):
     """The training routes; in addition to those of all Jobs, a training has logs and can end."""
 
-    purpose = "training"
+    purpose = labels.TRAINING
     permission = "train"
     request = TrainingRequest
     answer = Training
