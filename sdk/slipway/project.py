@@ -16,6 +16,7 @@ _FILES = (
     "Dockerfile",
     "PACKAGE/__init__.py",
     "PACKAGE/train.py",
+    "PACKAGE/task.py",
     "PACKAGE/sample.csv",
     "tests/test_train.py",
 )
