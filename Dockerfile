@@ -47,7 +47,7 @@ RUN uv pip sync --quiet --python /opt/slipway --require-hashes requirements/jobs
  && cp /opt/slipway/lib/python3.11/site-packages/scikit_learn.libs/libgomp-*.so.1.0.0 /usr/lib/libgomp.so.1 \
  && /opt/slipway/bin/python manifests/imports \
       mlflow.onnx mlflow.server.fastapi_app mlflow.server.auth mlflow.store.db.utils sklearn.linear_model sklearn.ensemble \
-      skl2onnx onnxruntime skops.io model_signing vaderSentiment.vaderSentiment pandas kubernetes.client psycopg \
+      skl2onnx onnxruntime skops.io model_signing pandas kubernetes.client psycopg \
       optuna.storages._rdb.models scipy.stats.qmc xgboost lightgbm \
       onnxmltools.convert.xgboost.operator_converters.XGBoost onnxmltools.convert.lightgbm.operator_converters.LightGbm
 COPY requirements/dev.txt requirements/
@@ -65,16 +65,20 @@ COPY examples/heart examples/heart
 COPY examples/digits examples/digits
 COPY examples/temperature examples/temperature
 COPY examples/ecg examples/ecg
-RUN uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps \
-      --build-constraints requirements/dev.txt ./examples/heart ./examples/digits ./examples/temperature ./examples/ecg \
+COPY examples/sentiment examples/sentiment
+# vaderSentiment is a requirement of sentiment: its entry in the lock, with its hashes and the line after them.
+RUN sed -n '/^vadersentiment==/,/[^\\]$/p' requirements/dev.txt >/tmp/vader.txt \
+ && uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps --require-hashes -r /tmp/vader.txt \
+ && uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps \
+      --build-constraints requirements/dev.txt ./examples/heart ./examples/digits ./examples/temperature ./examples/ecg ./examples/sentiment \
  && PYTHONPATH=/own/lib/python3.11/site-packages:/examples/lib/python3.11/site-packages \
-      /opt/slipway/bin/python manifests/imports slipway_heart slipway_digits slipway_temperature slipway_ecg
+      /opt/slipway/bin/python manifests/imports slipway_heart slipway_digits slipway_temperature slipway_ecg slipway_sentiment
 
 FROM tools AS serving-build
 COPY serving/requirements.txt serving/
 RUN uv pip sync --quiet --python /opt/slipway --require-hashes serving/requirements.txt && manifests/slim /opt/slipway \
  && /opt/slipway/bin/python manifests/imports \
-      mlserver mlserver.rest onnxruntime model_signing vaderSentiment.vaderSentiment skops.io sklearn.ensemble \
+      mlserver mlserver.rest onnxruntime model_signing skops.io sklearn.ensemble \
       sklearn.linear_model pandas httpx
 COPY requirements/dev.txt requirements/
 COPY contract contract
@@ -82,6 +86,16 @@ COPY serving serving
 RUN uv pip install --quiet --python /opt/slipway --prefix /own --no-deps \
       --build-constraints requirements/dev.txt ./contract ./serving \
  && PYTHONPATH=/own/lib/python3.11/site-packages /opt/slipway/bin/python manifests/imports slipway_serving
+
+# Code of sample models that predictors run: the rules of sentiment.
+FROM serving-build AS predictors-build
+COPY examples/sentiment examples/sentiment
+RUN sed -n '/^vadersentiment==/,/[^\\]$/p' requirements/dev.txt >/tmp/vader.txt \
+ && uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps --require-hashes -r /tmp/vader.txt \
+ && uv pip install --quiet --python /opt/slipway --prefix /examples --no-deps \
+      --build-constraints requirements/dev.txt ./examples/sentiment \
+ && PYTHONPATH=/own/lib/python3.11/site-packages:/examples/lib/python3.11/site-packages \
+      /opt/slipway/bin/python manifests/imports slipway_sentiment.vader
 
 FROM tools AS identity-build
 COPY requirements/identity.txt requirements/
@@ -174,6 +188,17 @@ ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="slipway/serving" \
       org.opencontainers.image.description="The predictor on ONNX Runtime, and the mlflow:// storage initializer" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# The predictor, with the rules of the sample models.
+FROM serving AS predictors
+COPY --from=predictors-build /examples /opt/slipway
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="slipway/predictors" \
+      org.opencontainers.image.description="The predictor, with the rules of the sample models" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

@@ -43,8 +43,11 @@ endef
 $(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml) $(EXAMPLES:%=%/pyproject.toml)
 	$(call environment,$(VENV),requirements/dev.txt,$(PACKAGES) $(EXAMPLES))
 
-$(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
-	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
+# The predictors of the local stack have the plugins of the examples, as the image slipway/predictors.
+PLUGINS := examples/sentiment
+
+$(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving $(PLUGINS))
 
 # Environments for tests with another interpreter: .venv-python3.13 and .venv-serving-python3.12.
 TEST_PYTHON         ?= python3.12
@@ -54,8 +57,8 @@ VENV_SERVING_PYTHON := .venv-serving-$(notdir $(TEST_PYTHON))
 $(VENV_PYTHON)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml) $(EXAMPLES:%=%/pyproject.toml)
 	$(call environment,$(VENV_PYTHON),requirements/dev.txt,$(PACKAGES) $(EXAMPLES),$(TEST_PYTHON))
 
-$(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
-	$(call environment,$(VENV_SERVING_PYTHON),serving/requirements.txt requirements/serving-dev.txt,contract serving,$(TEST_PYTHON))
+$(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	$(call environment,$(VENV_SERVING_PYTHON),serving/requirements.txt requirements/serving-dev.txt,contract serving $(PLUGINS),$(TEST_PYTHON))
 
 # Programs of other projects for benchmarks and tests.
 .venv-%/.installed: $(UV) requirements/%.txt
@@ -92,7 +95,7 @@ COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hash
            $(foreach e,$(notdir $(EXAMPLES)),--no-emit-package slipway-$(e))
 
 # Packages that must have the same version in training and serving.
-SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
+SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops
 
 .PHONY: lock
 lock: $(UV) ## resolve all dependencies; UPGRADE=1 selects newer versions

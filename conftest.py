@@ -7,7 +7,7 @@ import pytest
 
 pytest_plugins = ("tests.budget",)
 
-ONE_WORKER = ("tests/identity/", "tests/jobs/", "tests/sdk/")
+ONE_WORKER = ("examples/", "tests/identity/", "tests/jobs/", "tests/sdk/")
 """Folders whose tests share servers and trained models. One worker process runs all of a folder."""
 
 

@@ -63,7 +63,7 @@ class ArtifactFormat(StrEnum):
     """Storage format of a model.
 
     JOBLIB is pickle: loading it can run any code, so a Model must allow it explicitly. RULES is
-    JSON, a ``RuleSet``: the lexicon of rules whose code is part of the server.
+    JSON, a ``RuleSet``: the data of rules whose code is a package that the server has installed.
     """
 
     ONNX = "onnx"

@@ -20,11 +20,7 @@ from slipway.training.split import Split
 from slipway.training.task import parse_parameters
 from slipway_contract.errors import InvalidInput
 from slipway_contract.registry import ArtifactFormat, Tag
-from slipway_contract.rules import RuleSet
 from slipway_contract.v2 import parse_request
-from slipway_jobs.data.ratings import KINDS, read_ratings
-from slipway_jobs.data.sentences import synthetic_sentences
-from slipway_jobs.formats.rules import Vader, vader
 from slipway_jobs.formats.served import Served
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.monitoring import inputs
@@ -32,6 +28,10 @@ from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.training import Fitted, check_parity, fit
+from slipway_sentiment.ratings import KINDS, read_ratings
+from slipway_sentiment.sentences import synthetic_sentences
+from slipway_sentiment.task import Vader
+from slipway_sentiment.vader import Lexicon, vader
 
 from tests.jobs.conftest import Trainer
 
@@ -72,11 +72,11 @@ def test_rules_equal_their_package_for_any_text() -> None:
 
 
 def test_rules_with_other_words_fail_the_parity_and_another_release_is_not_run() -> None:
-    other = RuleSet(rules="vader", version=vader().version, lexicon={"table": 3.0})
+    other = Lexicon(rules="vader", version=vader().version, lexicon={"table": 3.0})
     with pytest.raises(ParityError):
         check_parity(TASK, Served.of(other), Vader(), texts("a table"))
     with pytest.raises(
-        NoSuchVersion, match=r"rules vader 9 are not supported; install vader 3.3.2"
+        NoSuchVersion, match=r"for vader 9, and 3.3.2 is installed; install vaderSentiment 9"
     ):
         Served.of(other.model_copy(update={"version": "9"})).run({"text": texts("a table")})
 
@@ -129,13 +129,13 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     }
     card = (folder / "model_card.md").read_text()
     assert "SYNTHETIC" in card
-    assert "Served as a word list for the server's rules" in card
+    assert "Served as data of rules whose code is in the server" in card
     assert "| text | a sentence or a few, in English |  | 2000 characters | no |" in card
     assert (
         "| label | neutral is between -0.05 and 0.05 |  | 0 negative, 1 neutral, 2 positive | no |"
         in card
     )
-    assert RuleSet.model_validate_json((folder / "model.rules").read_bytes()) == vader()
+    assert Lexicon.model_validate_json((folder / "model.rules").read_bytes()) == vader()
     assert (
         TASK.signature.check(parse_request((folder / "input_example.json").read_bytes()).inputs)
         == 1

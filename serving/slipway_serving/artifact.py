@@ -59,9 +59,9 @@ class Artifact:
 
             return OnnxGraph(path, self.signature, threads)
         if self.format is ArtifactFormat.RULES:
-            from slipway_serving.rules import Rules
+            from slipway_serving.rules import RulePredictor
 
-            return Rules(path, self.signature)
+            return RulePredictor(path, self.signature)
         from slipway_serving.estimator import Estimator
 
         return Estimator(path, self.format, self.signature)

@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry
-from slipway_contract.rules import SENTIMENTS, RuleSet
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
+
+from tests.serving.counting import WORDS
 
 Matrix = NDArray[np.float32]
 
@@ -65,7 +65,11 @@ TEXT = Signature(
     inputs=(Column(name="text", datatype=Datatype.BYTES, max_length=2000),),
     outputs=(
         Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1),
-        Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS),
+        Column(
+            name="label",
+            datatype=Datatype.INT64,
+            codes={0: "negative", 1: "neutral", 2: "positive"},
+        ),
     ),
 )
 PROVENANCE = {
@@ -179,11 +183,9 @@ def write_artifact(
 
 
 def write_rules(folder: Path) -> ArtifactManifest:
-    """Write an artifact of VADER's rules with the words of its package."""
-    vader = SentimentIntensityAnalyzer()
-    rule_set = RuleSet(rules="vader", version="3.3.2", lexicon=vader.lexicon, emoji=vader.emojis)
+    """Write an artifact of the rules of the tests."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ArtifactFormat.RULES.file).write_text(rule_set.model_dump_json())
+    (folder / ArtifactFormat.RULES.file).write_text(WORDS.model_dump_json())
     return _described(folder, TEXT, text_request("a good day"), ArtifactFormat.RULES)
 
 

@@ -1,10 +1,22 @@
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.serving.artifacts import Fitted, fit_digits, fit_patients, write_artifact
+from tests.serving.counting import install
 from tests.serving.tracking_server import TrackingServer, tracking_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Install the rules of the tests."""
+    folder = tmp_path_factory.mktemp("installed")
+    install(folder, "counting = tests.serving.counting:load")
+    sys.path.append(str(folder))
+    yield
+    sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, helper
 from slipway.packaging.onnx_graph import Graph, export, with_outputs
-from slipway_contract.rules import NEUTRAL
 from slipway_contract.signature import Column, Signature
+
+from slipway_sentiment.vader import NEUTRAL
 
 
 def bounded_score(estimator: Any, signature: Signature) -> Graph:

@@ -2,8 +2,8 @@
 
 from slipway.training.dataset import Dataset
 
-from slipway_jobs.data.ratings import COLUMNS, read_ratings
-from slipway_jobs.data.sentences import SEED, synthetic_sentences
+from slipway_sentiment.ratings import COLUMNS, read_ratings
+from slipway_sentiment.sentences import SEED, synthetic_sentences
 
 _RATINGS = (
     "https://raw.githubusercontent.com/cjhutto/vaderSentiment/44fc044cd877310ee8278a0eadf34bcd50d41d06/"
@@ -32,7 +32,7 @@ RATED_TEXTS = Dataset(
 SENTENCES_SYNTHETIC = Dataset(
     name="sentences-synthetic",
     title="Synthetic: sentences with ratings",
-    source=f"slipway_jobs.data.sentences, seed {SEED}",
+    source=f"slipway_sentiment.sentences, seed {SEED}",
     licence="Apache-2.0",
     citation="none: made by Slipway's generator; not valid for real texts",
     subject="synthetic sentence",

@@ -1,4 +1,4 @@
-"""The model ``sentiment``: rules first, then a regression on words."""
+"""The task ``sentiment``: rules first, then a regression on words."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,14 +15,13 @@ from slipway.training.dataset import Features, Labels
 from slipway.training.metric import CORRELATION, MAE, Direction, Metric, Predictions
 from slipway.training.target import Quantity
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.rules import SENTIMENTS
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-from slipway_jobs.data.ratings import COLUMNS
-from slipway_jobs.formats.bounded_score import bounded_score
-from slipway_jobs.formats.rules import Vader, labels, vader
-from slipway_jobs.formats.served import Exported
+from slipway_sentiment.bounded_score import bounded_score
+from slipway_sentiment.ratings import COLUMNS
+from slipway_sentiment.vader import SENTIMENTS, compound_scores, labels, vader
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",
@@ -48,6 +47,16 @@ class SentimentParameters(Parameters):
 
     features: int = Field(default=20_000, ge=100, le=200_000)
     """number of the most frequent features that are used"""
+
+
+class Vader(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+    """The rules with the words of their package: compound scores [rows] of texts [rows, 1]."""
+
+    def fit(self, x: Features, y: Labels) -> "Vader":  # noqa: ARG002  # there is nothing to fit
+        return self
+
+    def predict(self, x: Features) -> Predictions:
+        return compound_scores(SentimentIntensityAnalyzer(), x.ravel())
 
 
 _WORD = r"[a-zA-Z0-9']+|[!?]"
@@ -86,7 +95,7 @@ def candidates(parameters: SentimentParameters) -> Mapping[str, Estimator]:
     return {f"words alpha={parameters.alpha:g}": words}
 
 
-def exported(estimator: Any, signature: Signature) -> Exported:
+def exported(estimator: Any, signature: Signature) -> Any:
     """Export rules as their words, and a regression as a graph."""
     return (
         vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)

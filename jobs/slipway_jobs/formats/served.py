@@ -9,7 +9,7 @@ from slipway.errors import NoSuchVersion
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import Graph
 from slipway_contract.registry import ArtifactFormat
-from slipway_contract.rules import RuleSet
+from slipway_contract.rules import RuleSet, load_rules
 
 Exported = Graph | RuleSet
 """The exported form of a fitted estimator."""
@@ -29,14 +29,19 @@ class Served:
         return cls(ArtifactFormat.ONNX, exported.SerializeToString())
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return its outputs by name. Raises NoSuchVersion for a format without inference here."""
+        """Return its outputs by name.
+
+        Raises NoSuchVersion for a format without inference here, and for rules that are not
+        installed.
+        """
         if self.format is ArtifactFormat.ONNX:
             return run_onnx(self.content, feeds)
         if self.format is ArtifactFormat.RULES:
-            # Imported here because loading its words takes time that no other model needs.
-            from slipway_jobs.formats.rules import run_rules
-
-            return run_rules(self.content, feeds)
+            try:
+                rules = load_rules(self.content)
+            except ValueError as error:
+                raise NoSuchVersion(f"{self.format.file}: {error}") from error
+            return rules.run(feeds)
         raise NoSuchVersion(
             f"stored as {self.format}; only {ArtifactFormat.ONNX} and {ArtifactFormat.RULES} "
             "are evaluated here"

@@ -18,7 +18,7 @@ from slipway_jobs.training.confusion import ALL, Confusion
 
 _FORMS = {
     ArtifactFormat.ONNX: "ONNX",
-    ArtifactFormat.RULES: "a word list for the server's rules",
+    ArtifactFormat.RULES: "data of rules whose code is in the server",
     ArtifactFormat.SKOPS: "skops",
 }
 
