@@ -140,30 +140,37 @@ types: install ## mypy --strict
 # and artifacts, and stays only after a failure.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
-# Tests are spread over worker processes, because much of their time is waiting; conftest.py groups them. The budget is CPU time
+# Tests are spread over worker processes, because much of their time is waiting; a file stays in one process. Each worker imports
+# what any test of its suite imports, and starts the servers that its files share: MLflow and scikit-learn would take as much CPU
+# time as many tests in the workers of the gateway's suite, PostgreSQL and an issuer in those of the jobs. The budget is CPU time
 # (tests/budget.py).
-WORKERS ?= 4
-SUITES := serving apps
+WORKERS ?= 2
+SUITES := serving gateway jobs
 PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
-APPS_TESTS := tests examples --ignore tests/serving --ignore tests/local --ignore tests/e2e
+GATEWAY_TESTS := $(addprefix tests/,cluster conformance controller gateway identity)
+JOBS_TESTS := tests examples $(addprefix --ignore ,tests/serving tests/local tests/e2e $(GATEWAY_TESTS))
 
 .PHONY: test $(SUITES:%=test-%)
 test: install ## the fast tests: those that are not marked as slow; no cluster
 	@mkdir -p $(SCRATCH)
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(SUITES:%=test-%)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(SUITES:%=test-%)
 	@rm -rf $(SCRATCH)
-test-apps:
-	$(call PYTEST,$(VENV),apps,$(WORKERS)) -m "not slow" --budget 400 $(APPS_TESTS)
+test-gateway:
+	$(call PYTEST,$(VENV),gateway,$(WORKERS)) -m "not slow" --budget 200 $(GATEWAY_TESTS)
+test-jobs:
+	$(call PYTEST,$(VENV),jobs,$(WORKERS)) -m "not slow" --budget 200 $(JOBS_TESTS)
 test-serving:
 	$(call PYTEST,$(VENV_SERVING),serving,1) -m "not slow" --budget 120 tests/serving
 
 .PHONY: check $(SUITES:%=check-%) check-local
 check: install ## all tests that need no cluster, the local stack included
 	@mkdir -p $(SCRATCH)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target check-local $(SUITES:%=check-%)
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target check-local $(SUITES:%=check-%)
 	@rm -rf $(SCRATCH)
-check-apps:
-	$(call PYTEST,$(VENV),apps,$(WORKERS)) $(APPS_TESTS)
+check-gateway:
+	$(call PYTEST,$(VENV),gateway,$(WORKERS)) $(GATEWAY_TESTS)
+check-jobs:
+	$(call PYTEST,$(VENV),jobs,$(WORKERS)) $(JOBS_TESTS)
 check-serving:
 	$(call PYTEST,$(VENV_SERVING),serving,1) tests/serving
 # One stack for all tests of the folder. The first test waits until it is up.
