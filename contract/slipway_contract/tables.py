@@ -5,7 +5,7 @@ them. A Job reads rows as these models.
 """
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -51,3 +51,40 @@ class BatchFile(BaseModel):
     kind: str = Field(description="input, part or result")
     number: int
     content: bytes
+
+
+class RegisteredVersion(BaseModel):
+    """A row of ``registered_versions``: a version of the registry, as a Job has read it."""
+
+    registered_model: str
+    number: int
+    fingerprint: str = Field(description="SHA-256 of the tags from which the row was made")
+    created: datetime
+    created_by: str | None = Field(description="user of the MLflow run")
+    run_id: str | None
+    git_revision: str | None
+    image: str | None
+    dataset: Any = Field(description="name, digest, licence and source; null when unknown")
+    format: str | None
+    size_bytes: Big | None = Field(description="bytes of the files in the manifest")
+    digest: str | None = Field(description="null: logged by hand, and not adopted yet")
+    signed_by: str | None = Field(description="SHA-256 of the public key")
+    aliases: Any = Field(description="array of names")
+    metrics: Any = Field(description="value and baseline by name")
+    parameters: Any = Field(description="text by name")
+    confusion_matrix: Any = Field(description="rows, recall and counts; null without classes")
+
+
+class VersionPromotion(BaseModel):
+    """A row of ``version_promotions``: what the gate decided about a version."""
+
+    registered_model: str
+    number: int
+    time: datetime
+    promotion_id: str | None = Field(description="name of the Job; null outside of the cluster")
+    alias: str
+    result: str = Field(description="promoted, passed, refused, undecided or unchanged")
+    reason: str
+    subject: str
+    dry_run: bool
+    detail: Any = Field(description="numbers of the comparison")

@@ -34,6 +34,7 @@ from slipway_gateway.edge.errors import Errors
 from slipway_gateway.edge.health import Health
 from slipway_gateway.edge.limiter import Limiter, RateLimits
 from slipway_gateway.edge.permissions import Permissions
+from slipway_gateway.edge.protected_resource import ResourceMetadata
 from slipway_gateway.edge.request_id import RequestId
 from slipway_gateway.errors import GatewayError, error_response
 from slipway_gateway.eventlog.erasure import PseudonymCleanup
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
     from slipway_gateway.people.accounts import Accounts
 
 DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions/.*)"
-OTHER_SERVERS_PATHS = r"/v1/models/[^/]+(:|/versions/).*"
+OTHER_SERVERS_PATHS = r"/v1/models/[^/]+(:|/versions/[^/]+[:/]).*"
 """Prediction paths of other model servers, whose error text names the path here."""
 PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?"
 Work = Callable[[], Awaitable[None]]
@@ -360,10 +361,12 @@ def control_routes(
     from slipway_gateway.control.declarations import Declarations
     from slipway_gateway.control.exports import Exports
     from slipway_gateway.control.labels import Labels
+    from slipway_gateway.control.model_events import ModelEvents
     from slipway_gateway.control.models import Models
     from slipway_gateway.control.rollbacks import Rollbacks
     from slipway_gateway.control.tasks import Tasks
     from slipway_gateway.control.usage import Usage
+    from slipway_gateway.control.versions import Versions
     from slipway_gateway.control.webhooks import Webhooks
 
     database, settings = base.database, base.settings
@@ -378,7 +381,9 @@ def control_routes(
         settings.trusted_model_fields,
     )
     return [
-        Models(data.routes, access.grants, data.metadata_cache).router(),
+        Models(data.routes, access.grants, data.metadata_cache, database).router(),
+        Versions(data.routes, database).router(),
+        ModelEvents(base.cluster, data.routes).router(),
         declarations.router(),
         Labels(data.routes, database, exports).router(),
         *people_routes(base, access),
@@ -453,6 +458,12 @@ def health_routes(events: Events, data: Inference, access: Access) -> Router:
     ).router()
 
 
+def resource_routes(settings: Settings) -> Router:
+    """Build the route of the OAuth metadata."""
+    client, proxies = settings.cli_client or settings.docs_client, settings.trusted_proxies
+    return ResourceMetadata(settings.oidc_issuer, client, read_networks(proxies)).router()
+
+
 def api(settings: Settings, routers: Iterable[Router], lifespan: Lifespan | None = None) -> Api:
     """Build the FastAPI application of these routes."""
     # The edge has validated the token; this describes the login in OpenAPI.
@@ -505,7 +516,7 @@ def planes(
     rows = data_routes(base, events, data, access)
     control = control_routes(base, events, data, access) if Plane.CONTROL in served else []
     application = api(base.settings, [*rows, *control], lifespan)
-    undescribed = [health_routes(events, data, access)]
+    undescribed = [health_routes(events, data, access), resource_routes(base.settings)]
     unserved = {}
     if Plane.CONTROL in served:
         undescribed += document_routes(base, data, access, application)
@@ -539,7 +550,7 @@ def edge(
     settings, proxies = base.settings, read_networks(base.settings.trusted_proxies)
     middlewares: list[Callable[[ASGIApp], ASGIApp]] = [
         partial(RequestId, lifespan=application, drain=drain),
-        partial(Errors, metrics=base.metrics),
+        partial(Errors, metrics=base.metrics, proxies=proxies),
         partial(Permissions, table=table),
         partial(Drain, state=drain),
         partial(

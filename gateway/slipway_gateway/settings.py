@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     ``…/v1/docs/login``, and its access tokens must have the audience SLIPWAY_OIDC_AUDIENCE.
     """
 
+    cli_client: str | None = None
+    """Public OAuth client of command lines, which ``/.well-known/oauth-protected-resource`` names;
+    by default SLIPWAY_DOCS_CLIENT. Its redirect URIs at the issuer must include
+    ``http://127.0.0.1``, and its access tokens must have the audience SLIPWAY_OIDC_AUDIENCE.
+    """
+
     oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)
     """Allowed clock difference between issuer and gateway."""
 

@@ -47,7 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
         logger.exception("%s failed", given.command)
         print(json.dumps({"state": "failed", "error": type(error).__name__, "reason": str(error)}))  # noqa: T201
         return 1
-    print(json.dumps(result))  # noqa: T201
+    print(json.dumps(result), flush=True)  # noqa: T201
+    if given.command in REGISTRY_COMMANDS:
+        try:
+            with redirect_stdout(sys.stderr):
+                _copy_versions(given, result)
+        except Exception:  # the process's edge: the command has succeeded
+            logger.exception("the versions of %s are not copied to PostgreSQL", given.model)
     return STATUS.get(result["state"], 0)
 
 
@@ -223,6 +229,22 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     return simulate(declared_task(given.model), plan, settings, stop)
 
 
+def _copy_versions(given: Namespace, result: dict[str, Any]) -> None:
+    """Copy the versions of the command's registered model to PostgreSQL, if there is one."""
+    settings = read_settings()
+    if settings.database_url is None:
+        return
+    from slipway.registry.tracking import Tracking
+
+    from slipway_jobs.registry.version_rows import copy_versions, record_decision
+
+    if given.command == "promote":
+        record_decision(result, settings)
+    copy_versions(given.model, settings, Tracking(settings.mlflow_tracking_uri))
+
+
+REGISTRY_COMMANDS = ("train", "tune", "evaluate", "promote", "monitor", "adopt", "register", "sign")
+"""Commands with a registered model, whose versions they copy to PostgreSQL."""
 COMMANDS = {
     "dataset": _dataset,
     "train": _train,

@@ -9,6 +9,14 @@ from slipway.errors import WrongParameter
 from slipway.registry.actor import actor
 from slipway.registry.revision import git_revision
 
+SUBJECTS = ("user:", "client:")
+"""Prefixes of the gateway's subjects; any other user of a Job is recorded as ``job:NAME``."""
+
+
+def subject_of(user: str) -> str:
+    """Return the user of a Job as the gateway's tables name callers."""
+    return user if user.startswith(SUBJECTS) else f"job:{user}"
+
 
 class Settings(BaseSettings):
     """Settings of a Job.
@@ -71,6 +79,9 @@ class Settings(BaseSettings):
 
     request_id: str | None = None
     """Id of the gateway request that started the Job."""
+
+    job: str | None = None
+    """Name of the Kubernetes Job; the gateway sets it."""
 
     actor: str | None = None
     """User name that a promotion records; by default the user of the operating system."""

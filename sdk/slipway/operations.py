@@ -23,8 +23,11 @@ from slipway.responses import (
     GroupList,
     Me,
     ModelAnswer,
+    ModelEventList,
     ModelList,
     ModelResource,
+    ModelVersion,
+    ModelVersionList,
     NewWebhook,
     PolicyContent,
     PolicyList,
@@ -104,10 +107,25 @@ get_image = Operation("GET", "/v1/predictions/{request_id}/images/{number}", byt
 get_me = Operation("GET", "/v1/me", Me)
 delete_me = Operation("DELETE", "/v1/me", NoneType)
 
+get_protected_resource: Operation[dict[str, Any]] = Operation(
+    "GET", "/.well-known/oauth-protected-resource", dict
+)
+
 # models
-list_models = Operation("GET", "/v1/models", ModelList)
+list_models = Operation("GET", "/v1/models", ModelList, headers=("If-None-Match",))
 create_model = Operation("POST", "/v1/models", ModelResource, body=True)
-get_model = Operation("GET", "/v1/models/{model}", ModelAnswer)
+get_model = Operation("GET", "/v1/models/{model}", ModelAnswer, headers=("If-None-Match",))
+list_versions = Operation(
+    "GET",
+    "/v1/models/{model}/versions",
+    ModelVersionList,
+    query=("limit", "cursor"),
+    headers=("If-None-Match",),
+)
+get_version = Operation(
+    "GET", "/v1/models/{model}/versions/{version}", ModelVersion, headers=("If-None-Match",)
+)
+list_model_events = Operation("GET", "/v1/models/{model}/events", ModelEventList, query=("limit",))
 replace_model = Operation(
     "PUT", "/v1/models/{model}", ModelResource, headers=("If-Match", "If-None-Match"), body=True
 )

@@ -189,6 +189,116 @@ class ModelAnswer(Response, frozen=True, kw_only=True):
     verified: bool | None
     message: str
     signature: Signature | None
+    registered_model: str
+    alias: str
+    alias_version: str | None
+    conditions: list[ModelCondition]
+    traffic: list[ModelTraffic]
+    rollout: ModelRollout | None
+    example: list[dict[str, Any]] | None = None
+    lifecycle: list[LifecycleStep] | None = None
+
+
+class ModelCondition(Response, frozen=True, kw_only=True):
+    """A condition of the Model: Ready, Progressing or Degraded."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: datetime
+
+
+class ModelTraffic(Response, frozen=True, kw_only=True):
+    """A version that has predictors."""
+
+    version: str
+    role: str
+    percent: int
+    digest: str
+    since: datetime
+
+
+class ModelRollout(Response, frozen=True, kw_only=True):
+    """The change to a new version, in progress."""
+
+    candidate: str
+    live: str | None
+    percent: int
+    since: datetime
+
+
+class LifecycleStep(Response, frozen=True, kw_only=True):
+    """A step of a model's lifecycle; the first three are those of the live version."""
+
+    step: str
+    state: str
+    at: datetime | None = None
+    by: str | None = None
+    message: str = ""
+    href: str | None = None
+
+
+class ModelEvent(Response, frozen=True, kw_only=True):
+    """A Kubernetes Event of a model."""
+
+    time: datetime
+    type: str
+    reason: str
+    message: str
+    count: int
+    object: str
+
+
+class ModelEventList(Response, frozen=True, kw_only=True):
+    """Events of a model, newest first."""
+
+    events: list[ModelEvent]
+
+
+class VersionDecision(Response, frozen=True, kw_only=True):
+    """What the gate decided about a version."""
+
+    promotion_id: str | None
+    result: str
+    reason: str
+    at: datetime
+    by: str
+    alias: str
+    dry_run: bool
+    detail: dict[str, Any] | None
+
+
+class ModelVersion(Response, frozen=True, kw_only=True):
+    """A version of a model. Fields are null until a Job has read the version in MLflow."""
+
+    version: str
+    created_at: datetime | None
+    created_by: str | None
+    run_id: str | None
+    git_revision: str | None
+    image: str | None
+    dataset: dict[str, Any] | None
+    format: str | None
+    size_bytes: int | None
+    digest: str | None
+    signed_by: str | None
+    verified: bool | None
+    aliases: list[str]
+    role: str | None
+    percent: int
+    metrics: dict[str, dict[str, float | None]]
+    parameters: dict[str, str]
+    confusion_matrix: dict[str, Any] | None
+    last_promotion: VersionDecision | None
+    promotions: list[VersionDecision] | None = None
+
+
+class ModelVersionList(Response, frozen=True, kw_only=True):
+    """Versions of a model, newest first."""
+
+    versions: list[ModelVersion]
+    next_cursor: str | None
 
 
 class ModelList(Response, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ PUBLIC_PATHS = {
     "/v1/docs",
     "/v1/docs/login",
     "/v1/docs/{asset}",
+    "/.well-known/oauth-protected-resource",
     "/livez",
     "/readyz",
 }

@@ -136,7 +136,7 @@ def test_models_have_version_readiness_and_signature(client: Client) -> None:
     assert models["asleep"]["ready"] is False
     assert models["asleep"]["message"] == "suspended by its owner"
     heart = client.get("/v1/models/heart").json()
-    assert models["heart"] == heart
+    assert models["heart"] == {**heart, "example": None, "lifecycle": None}
     assert (heart["ready"], heart["version"], heart["message"]) == (True, "3", "serving")
     assert (heart["description"], heart["owner"]) == ("angiogram", "team-a")
     assert (models["asleep"]["description"], models["asleep"]["owner"]) == (None, None)
@@ -227,7 +227,11 @@ def test_openapi_has_the_oidc_scheme_and_examples(client: Client, environment: E
         "type": "openIdConnect",
         "openIdConnectUrl": f"{environment.issuer.url}/.well-known/openid-configuration",
     }
-    assert document["paths"]["/v1/me"]["get"]["security"]
+    assert document["security"] == [{"OpenID Connect": []}]
+    paths = document["paths"]
+    assert "security" not in paths["/v1/me"]["get"]
+    assert "security" not in paths["/v2/models/{model}"]["get"]
+    assert [paths[path]["get"]["security"] for path in ("/livez", "/v2")] == [[], []]
     content = document["paths"]["/v1/models/{model}/predictions"]["post"]["requestBody"]["content"]
     assert content["application/json"]["schema"]["examples"]
 

@@ -54,7 +54,6 @@ def test_head_of_a_path_without_get_is_405(client: Client) -> None:
         ("POST", "/v1/models/heart:explain", "POST /v1/models/heart/predictions"),
         ("POST", "/v1/models/heart/predict", "POST /v1/models/heart/predictions"),
         ("POST", "/v2/models/heart/predictions", "POST /v1/models/heart/predictions"),
-        ("GET", "/v1/models/heart/versions/3", "/v2/models/heart/versions/3/infer"),
         ("GET", "/v1/models/", "use /v1/models, without the extra slash"),
         (
             "POST",

@@ -82,6 +82,11 @@ class Api(FastAPI):
                     reference = {"$ref": "#/components/responses/Problem"}
                     operation["responses"]["default"] = reference
             deep_dict_update(document, self._outside)
+            document["security"] = [{name: []} for name in components.get("securitySchemes", {})]
+            for path in document["paths"].values():
+                for method in path.keys() - {"parameters"}:
+                    if path[method].pop("security", None) != document["security"]:
+                        path[method]["security"] = []
             _compact(document["paths"])
             _compact(document["components"])
             _share_parameters(operations, components["parameters"])

@@ -69,8 +69,9 @@ class Rule(Permission):
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Model names contain no colon: /v1/models/heart:predict is a path of TensorFlow Serving.
-        pattern = re.escape(self.path).replace(r"\{model\}", "(?P<model>[^/:]+)")
+        # Neither names of models nor versions contain a colon: /v1/models/heart:predict is a path
+        # of TensorFlow Serving.
+        pattern = re.sub(r"\\{(model|version)\\}", r"(?P<\1>[^/:]+)", re.escape(self.path))
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
         object.__setattr__(self, "pattern", re.compile(pattern))
 
@@ -83,10 +84,6 @@ ALTERNATIVES = (
         r"/v[12]/models/([^/:]{1,100})(?:/versions/[^/:]{1,100})?(?::|/)(?:predict|predictions|infer|classify|regress|explain|generate)",
         r"send named rows to POST /v1/models/\1/predictions, "
         r"or tensors to POST /v2/models/\1/infer",
-    ),
-    (
-        r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})",
-        r"send requests for one version to /v2/models/\1/versions/\2/infer",
     ),
     (r"/v2/models|/v2/repository/index|/models", "GET /v1/models lists the models"),
     (r"/(?:v2/)?(?:health|healthz|ping|live|ready)", "send probes to GET /livez and /readyz"),

@@ -29,10 +29,11 @@ from slipway_gateway.postgresql.tables import (
     rate_levels,
     storage,
     tasks,
+    version_promotions,
     webhooks,
 )
 
-RENAMED = (prediction_events, feedback, images)
+RENAMED = (prediction_events, feedback, images, version_promotions)
 """Tables whose rows get the pseudonym, like those of ``usage``. The audit contains names by purpose
 and does not change.
 """

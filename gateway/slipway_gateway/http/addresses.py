@@ -32,6 +32,12 @@ def client_address(
     return _customer(nearest)
 
 
+def is_from_proxy(scope: MutableMapping[str, Any], proxies: Networks) -> bool:
+    """Return whether a trusted proxy has sent the request."""
+    client = scope.get("client")
+    return client is not None and _is_in(client[0], proxies)
+
+
 def _is_in(text: str, networks: Networks) -> bool:
     if not _is_address(text):
         return False

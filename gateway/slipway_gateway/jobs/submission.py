@@ -138,7 +138,7 @@ class Submissions:
                     submission.template,
                     name=name,
                     args=submission.args,
-                    env=submission.env,
+                    env={**submission.env, "SLIPWAY_JOB": name},
                     labels=labels,
                     annotations=annotations,
                 )

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel
 from slipway_contract.events import FeedbackEvent, PredictionEvent
-from slipway_contract.tables import Batch, BatchFile, Big
+from slipway_contract.tables import Batch, BatchFile, Big, RegisteredVersion, VersionPromotion
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -369,4 +369,16 @@ batch_files = Table(
     metadata,
     *columns(BatchFile, "batch_id", "kind", "number"),
     ForeignKeyConstraint(["batch_id"], ["batches.batch_id"], ondelete="CASCADE"),
+)
+
+registered_versions = Table(
+    "registered_versions",
+    metadata,
+    *columns(RegisteredVersion, "registered_model", "number"),
+)
+
+version_promotions = Table(
+    "version_promotions",
+    metadata,
+    *columns(VersionPromotion, "registered_model", "number", "time"),
 )

@@ -12,14 +12,12 @@ from typing import Any
 from slipway.errors import Refused
 
 from slipway_jobs import postgresql
-from slipway_jobs.settings import Settings
+from slipway_jobs.settings import Settings, subject_of
 
 INSERT = (
     "INSERT INTO audit (subject, request_id, action, thing, detail) VALUES (%s, %s, %s, %s, %s)"
 )
 SECONDS = 10.0
-TYPES = ("user:", "client:")
-"""Prefixes of the gateway's subjects; any other user of a Job is recorded as ``job:NAME``."""
 
 
 @contextmanager
@@ -32,8 +30,13 @@ def recorded(settings: Settings, action: str, thing: str, detail: dict[str, Any]
     if settings.database_url is None:
         yield
         return
-    user = settings.user if settings.user.startswith(TYPES) else f"job:{settings.user}"
-    values = [user, settings.request_id or str(uuid.uuid4()), action, thing, json.dumps(detail)]
+    values = [
+        subject_of(settings.user),
+        settings.request_id or str(uuid.uuid4()),
+        action,
+        thing,
+        json.dumps(detail),
+    ]
     try:
         connection = postgresql.connect(settings.database_url, statement_seconds=SECONDS)
         connection.execute(INSERT, values)

@@ -220,6 +220,7 @@ def _move(
     record = {
         "by": settings.user,
         "why": request.reason or gate["reason"],
+        "promotionId": settings.job,
         "alias": request.alias,
         "from": live.version if live else None,
         **gate,

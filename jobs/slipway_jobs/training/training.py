@@ -20,7 +20,14 @@ from slipway.training.metric import calibration_error
 from slipway.training.split import Split
 from slipway.training.target import Classes
 from slipway.training.task import Estimator, Parameters, Task
-from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
+from slipway_contract.registry import (
+    CARD_FILE,
+    EVALUATION_FILE,
+    EXAMPLE_FILE,
+    REFERENCE_FILE,
+    SIGNATURE_FILE,
+    Tag,
+)
 
 from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import first_available
@@ -31,8 +38,6 @@ from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
 
 logger = logging.getLogger(__name__)
-
-EVALUATION_FILE = "evaluation.json"
 
 EXPERIMENT = "training"
 """Prefix of the experiment of each model, such as ``training-heart``."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 # A bar for each of the small files of a package would hide the result of a command.
@@ -22,9 +23,11 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from slipway_contract.registry import ArtifactFormat, Tag
 
 from slipway.errors import NoSuchVersion, Refused, WrongParameter
+from slipway.registry.actor import actor
 
 logger = logging.getLogger(__name__)
 
+MLFLOW_USER = "mlflow.user"
 _MOST_FILES = 1000
 """Most files of an artifact with a limited size."""
 
@@ -53,6 +56,22 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Registration(Version):
+    """A registered version, and when it was registered."""
+
+    created: datetime
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it was recorded."""
+
+    user: str | None
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 class Run:
@@ -162,7 +181,8 @@ class Tracking:
         return Run(self._client, found[0].info.run_id, experiment_id)
 
     def _start(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
-        started = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
+        tags = {MLFLOW_USER: actor(), **tags}
+        started = self._client.create_run(experiment_id, run_name=name, tags=tags)
         logger.info("run %s, %s", started.info.run_id, name)
         return Run(self._client, started.info.run_id, experiment_id)
 
@@ -260,14 +280,7 @@ class Tracking:
         Raises NoSuchVersion, and Refused for an artifact of more than ``limit`` bytes.
         """
         try:
-            if isinstance(source, str):
-                uri = self._client.get_logged_model(source).artifact_location
-            elif adopted := source.tags.get(Tag.ARTIFACT):
-                uri = self._client.get_logged_model(
-                    adopted.removeprefix("models:/")
-                ).artifact_location
-            else:
-                uri = self._client.get_model_version_download_uri(source.name, source.version)
+            uri = self._uri_of(source)
             if limit is not None:
                 self._check_size(source, uri, limit)
             return Path(
@@ -279,6 +292,26 @@ class Tracking:
             raise NoSuchVersion(
                 f"{source}: its artifact cannot be read from {self._uri}: {error}"
             ) from error
+
+    def _uri_of(self, source: Version | str) -> str:
+        if isinstance(source, str):
+            return str(self._client.get_logged_model(source).artifact_location)
+        if adopted := source.tags.get(Tag.ARTIFACT):
+            return self._uri_of(adopted.removeprefix("models:/"))
+        return str(self._client.get_model_version_download_uri(source.name, source.version))
+
+    def file(self, version: Version, name: str) -> bytes | None:
+        """Return a file of the version's artifact; None when it cannot be read."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{self._uri_of(version).rstrip('/')}/{name}",
+                    dst_path=folder,
+                    tracking_uri=self._uri,
+                )
+                return Path(path).read_bytes()
+        except (MlflowException, OSError):
+            return None
 
     def _check_size(self, source: Version | str, uri: str, limit: int) -> None:
         folders, size, files = [uri], 0, 0
@@ -338,6 +371,41 @@ class Tracking:
             f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
         )
         return [_version(each) for each in found]
+
+    def registrations(self, name: str, most: int) -> list[Registration]:
+        """Return at most ``most`` versions with their times, the newest first.
+
+        Raises NoSuchVersion when the registry cannot be read.
+        """
+        try:
+            found = self._client.search_model_versions(
+                f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
+            )
+        except MlflowException as error:
+            raise NoSuchVersion(f"{name}: its versions cannot be read: {error}") from error
+        return [
+            Registration(
+                **vars(_version(each)),
+                created=datetime.fromtimestamp(each.creation_timestamp / 1000, UTC),
+            )
+            for each in found
+        ]
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Return the versions of the aliases of a registered model. Raises NoSuchVersion."""
+        try:
+            found = self._client.get_registered_model(name).aliases
+        except MlflowException as error:
+            raise NoSuchVersion(f"{name}: its aliases cannot be read: {error}") from error
+        return {alias: str(version) for alias, version in found.items()}
+
+    def run_record(self, run_id: str) -> RunRecord | None:
+        """Return a run; None when there is none."""
+        try:
+            data = self._client.get_run(run_id).data
+        except MlflowException:
+            return None
+        return RunRecord(data.tags.get(MLFLOW_USER), dict(data.params), dict(data.metrics))
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """Return the version that the alias points to; None when there is none."""
