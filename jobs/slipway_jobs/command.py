@@ -89,7 +89,7 @@ def _dataset(command: argparse.ArgumentParser) -> None:
 
 
 def _train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="heart, digits, quantity, …")
+    command.add_argument("model", help="name of an installed task, or module:attribute")
     command.add_argument(
         "--set",
         action="append",

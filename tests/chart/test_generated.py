@@ -61,6 +61,8 @@ def test_an_unknown_or_invalid_value_is_rejected_by_name(setting: str, named: st
         ("identity.enabled=false", "set gateway.oidc.issuer"),
         ("mlflow.enabled=false", "mlflow.enabled is false"),
         ("backup.enabled=true", "set backup.claim"),
+        ("monitor.enabled=true", "monitor.models: is empty"),
+        ("simulator.replicas=1", "simulator.model: is empty"),
         ("gateway.ingress.enabled=true", "set gateway.ingress.host"),
         ("gateway.httpRoute.enabled=true", "set gateway.httpRoute.parentRefs"),
     ],

@@ -1,5 +1,5 @@
 {{/*
-The Job of `python -m slipway_jobs ARGS`: slipway.job (dict "root" $ "model" "heart" "args" (list "train" "heart"))
+The Job of `python -m slipway_jobs ARGS`: slipway.job (dict "root" $ "model" "churn" "args" (list "train" "churn"))
 Without args, the part of a training that the author of a Model cannot choose. Its program is not the platform's: it has no
 account of the database and no key that signs versions.
 */}}
