@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 SCOPE = "openid profile email groups"
-REDIRECT = "http://127.0.0.1:8400/callback"
+REDIRECT = "http://127.0.0.1:47115/"
 """Default of ``IdentitySettings.terminal_redirect_uri``."""
 STEPS = 10
 """Limit of pages and redirects until the code; a login has five."""

@@ -77,10 +77,11 @@ class IdentitySettings(BaseSettings):
     Scripts in a browser may request tokens from the origin of the first one.
     """
 
-    terminal_redirect_uri: str = "http://127.0.0.1:8400/callback"
-    """Redirect URI of logins that a program on the user's own machine starts (RFC 8252).
+    terminal_redirect_uri: str = "http://127.0.0.1:47115/"
+    """Redirect URI of logins that a program on the user's own machine starts (RFC 8252): the
+    default is that of ``slipway login``.
 
-    No server has to listen there: the code can be copied from the browser's address bar.
+    No server has to listen there: the address can be copied from the browser.
     """
 
     public_password_grant: bool = False

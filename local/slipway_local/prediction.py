@@ -4,10 +4,14 @@ import json
 import shlex
 import time
 from base64 import b64decode
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
+from slipway import profile
+from slipway.errors import SlipwayError
 
+from slipway_local.identity import ACCOUNTS, CLIENT, TOKEN_SECONDS
 from slipway_local.stack import LocalStack, StartFailed
 
 PATIENT = {
@@ -109,12 +113,20 @@ def curl_line(stack: LocalStack, model: str) -> str:
 
 
 def write_env(stack: LocalStack) -> None:
-    """Write the state folder's ``env`` file, to be sourced."""
+    """Write the state folder's ``env`` file, to be sourced, and the profiles of ``slipway``."""
+    tokens = {
+        name: stack.user_token if name == "user" else stack.objects.identity.login(name)
+        for name in ACCOUNTS
+    }
+    try:
+        write_profiles(stack, tokens)
+    except (SlipwayError, OSError) as error:  # the stack runs without them
+        stack.screen.warn(f"the profiles of the command slipway were not written: {error}")
     lines = {
         "SLIPWAY_URL": stack.objects.gateway_url,
-        "SLIPWAY_TOKEN": stack.user_token,
-        "SLIPWAY_SCIENTIST_TOKEN": stack.objects.identity.login("scientist"),
-        "SLIPWAY_ADMIN_TOKEN": stack.objects.identity.login("admin"),
+        "SLIPWAY_TOKEN": tokens["user"],
+        "SLIPWAY_SCIENTIST_TOKEN": tokens["scientist"],
+        "SLIPWAY_ADMIN_TOKEN": tokens["admin"],
         "MLFLOW_TRACKING_URI": stack.objects.mlflow_url,
         # For tune, etl and monitor: sweeps, the warehouse and the event log.
         "SLIPWAY_DATABASE_URL": stack.objects.postgres.url("slipway"),
@@ -125,3 +137,21 @@ def write_env(stack: LocalStack) -> None:
     stack.state.write_private(
         "env", "".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items())
     )
+
+
+def write_profiles(stack: LocalStack, tokens: Mapping[str, str]) -> None:
+    """Write a profile of the command ``slipway`` for each account: ``local`` is that of the user.
+
+    The login of a person is kept.
+    """
+    url, issuer = stack.objects.gateway_url, stack.objects.identity.issuer
+    for account, token in sorted(tokens.items(), reverse=True):  # the first one is the current one
+        name = "local" if account == "user" else f"local-{account}"
+        here = profile.Profile(name, url, issuer, CLIENT)
+        if profile.profiles()[0].get(name) != here:
+            profile.save(here, current=False)
+        found = profile.stored(name)
+        if found is None or not found["refresh_token"]:
+            # The user's token may have been used for half of its lifetime.
+            answer = {"access_token": token, "expires_in": TOKEN_SECONDS / 2}
+            profile.store_tokens(name, answer)

@@ -31,8 +31,14 @@ class AsyncAuthorization(Authorization):
 class AsyncClient:
     """As ``slipway.Client``, method by method; an asynchronous context manager."""
 
-    def __init__(self, url: str | None = None, token: str | Token | None = None) -> None:
-        self.url, provider = connection(url, token)
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | Token | None = None,
+        *,
+        profile: str | None = None,
+    ) -> None:
+        self.url, provider = connection(url, token, profile)
         self._http = httpx2.AsyncClient(
             base_url=self.url, auth=AsyncAuthorization(provider), timeout=TIMEOUT
         )

@@ -10,9 +10,11 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from slipway import exchange, operations
+from slipway import profile as profiles
 from slipway.errors import NoResponse, SlipwayError, WrongParameter
 from slipway.exchange import TIMEOUT, Flow, Job, Request, request_of
 from slipway.operations import Operation
+from slipway.profile import LoginRequired
 from slipway.responses import FeedbackAnswer, Promotion, TaskAnswer, Training
 
 T = TypeVar("T")
@@ -36,39 +38,67 @@ class Authorization(httpx2.Auth):
         yield request
 
 
-def connection(url: str | None, token: str | Token | None) -> tuple[str, Token]:
-    """Return address and token of the gateway, from the environment where they are not given.
+def connection(
+    url: str | None, token: str | Token | None, profile: str | None
+) -> tuple[str, Token]:
+    """Return address and token of the gateway, from environment or profile where not given.
 
-    Raises WrongParameter.
+    The token of a profile is sent to the URL of this profile alone. Raises WrongParameter, and
+    LoginRequired when there is no token.
     """
-    address = (url or _variable("SLIPWAY_URL", "the URL of the gateway")).rstrip("/")
+    named = profile or os.environ.get("SLIPWAY_PROFILE")
+    address = url or ("" if named else os.environ.get("SLIPWAY_URL", ""))
+    if token is None and not named:
+        token = os.environ.get("SLIPWAY_TOKEN") or _service_account(address)
+    if token is None:
+        found = profiles.chosen(profile)
+        if found is not None and address.rstrip("/") in ("", found.url):
+            owner = found
+            return found.url, lambda: profiles.access_token(owner)
+    if not address:
+        raise WrongParameter(
+            "SLIPWAY_URL: is not set; set it to the URL of the gateway, or run slipway login URL"
+        )
     if not address.startswith(("http://", "https://")):
         raise WrongParameter(f"URL: {address!r} has no scheme; write for example https://{address}")
     if token is None:
-        token = _variable("SLIPWAY_TOKEN", "an access token of the identity provider")
-    if isinstance(token, str):
-        text = token
-        return address, lambda: text
-    return address, token
+        raise LoginRequired(
+            "SLIPWAY_TOKEN: is not set; set it to an access token of the identity provider, or run "
+            f"slipway login {address}"
+        )
+    text = token
+    return address.rstrip("/"), (lambda: text) if isinstance(text, str) else text
 
 
-def _variable(name: str, meaning: str) -> str:
-    if value := os.environ.get(name, ""):
-        return value
-    raise WrongParameter(f"{name}: is not set; set it to {meaning}")
+def _service_account(url: str) -> Token | None:
+    """Return the token of the service account in the environment, None without one."""
+    client_id, secret = (os.environ.get(f"SLIPWAY_CLIENT_{each}", "") for each in ("ID", "SECRET"))
+    if not client_id or not secret:
+        return None
+    from slipway.login import ServiceAccount, discovered
+
+    issuer = os.environ.get("SLIPWAY_ISSUER") or discovered(url, None, None)[0]
+    return ServiceAccount(issuer, client_id, secret)
 
 
 class Client:
     """A connection to the gateway with a caller's token; a context manager.
 
-    Without arguments, ``SLIPWAY_URL`` and ``SLIPWAY_TOKEN`` are used. Every operation of the HTTP
-    API is sent by ``call``; the other methods are for what takes several requests.
+    Without arguments, ``SLIPWAY_URL`` with ``SLIPWAY_TOKEN`` or a service account is used, else the
+    current profile of ``slipway login``. Every operation of the HTTP API is sent by ``call``;
+    the other methods are for what takes several requests.
 
     >>> client.call(operations.list_models).models  # doctest: +SKIP
     """
 
-    def __init__(self, url: str | None = None, token: str | Token | None = None) -> None:
-        self.url, provider = connection(url, token)
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | Token | None = None,
+        *,
+        profile: str | None = None,
+    ) -> None:
+        self.url, provider = connection(url, token, profile)
         self._http = httpx2.Client(base_url=self.url, auth=Authorization(provider), timeout=TIMEOUT)
 
     def __enter__(self) -> Self:

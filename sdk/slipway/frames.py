@@ -3,10 +3,12 @@
 pandas is used only with a caller's frame: it is no dependency of the client.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from slipway.errors import WrongParameter
 from slipway.responses import PredictionAnswer
 
 
@@ -17,12 +19,29 @@ def is_frame(rows: object) -> bool:
 
 
 def records(rows: Any) -> list[dict[str, Any]]:
-    """Return rows as objects by column; a missing value is None."""
-    if not is_frame(rows):
-        return list(rows)
-    plain = rows.astype(object)
-    found: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    """Return rows as objects by column; a missing value is None.
+
+    Raises WrongParameter for infinity, which JSON cannot represent.
+    """
+    if is_frame(rows):
+        plain = rows.astype(object)
+        rows = plain.where(plain.notna(), None).to_dict("records")
+    found: list[dict[str, Any]] = list(rows)
+    for number, row in enumerate(found):
+        for name, value in row.items():
+            if _is_infinite(value):
+                raise WrongParameter(
+                    f"{name}: row {number} has infinity, which JSON cannot represent; send a number"
+                )
     return found
+
+
+def _is_infinite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_infinite, value))
+    if hasattr(value, "tolist"):
+        return _is_infinite(value.tolist())
+    return isinstance(value, float) and math.isinf(value)
 
 
 def predictions(answers: Sequence[PredictionAnswer]) -> Any:

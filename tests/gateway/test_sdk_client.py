@@ -192,6 +192,9 @@ def test_rows_without_pandas_are_objects(sdk: Client) -> None:
     assert (answer.version, len(answer.predictions)) == ("3", 1)
     with pytest.raises(WrongParameter, match="there are none"):
         sdk.predict("heart", [])
+    for rows in ([ROW | {"age": float("inf")}], pd.DataFrame([ROW | {"age": float("-inf")}])):
+        with pytest.raises(WrongParameter, match="age: row 0 has infinity"):
+            sdk.predict("heart", rows)
 
 
 def test_a_rejected_input_names_field_remedy_and_request(sdk: Client) -> None:

@@ -64,7 +64,8 @@ def environment(state: Path) -> dict[str, str]:
     So every run has the same data.
     """
     known = {name: value for name, value in os.environ.items() if name != "SLIPWAY_DATA"}
-    return {**known, "SLIPWAY_FETCH": "false", "SLIPWAY_LOCAL_STATE": str(state)}
+    profiles = {"XDG_CONFIG_HOME": str(state.parent), "XDG_STATE_HOME": str(state.parent)}
+    return {**known, **profiles, "SLIPWAY_FETCH": "false", "SLIPWAY_LOCAL_STATE": str(state)}
 
 
 def shown(state: Path) -> str:

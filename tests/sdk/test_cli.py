@@ -21,7 +21,8 @@ def slipway(
 ) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("SLIPWAY_")}
     return subprocess.run(
-        [SLIPWAY, *arguments], cwd=folder, input=given, env=clean | environment,
+        [SLIPWAY, *arguments], cwd=folder, input=given,
+        env=clean | {"XDG_CONFIG_HOME": str(folder / "config")} | environment,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -91,7 +92,9 @@ def test_a_file_that_has_other_objects_is_refused(tmp_path: Path, text: str, pro
 def test_a_missing_address_or_token_is_named(tmp_path: Path) -> None:
     done = slipway("get", folder=tmp_path)
     assert (done.returncode, done.stderr) == (
-        2, "slipway: SLIPWAY_URL: is not set; set it to the URL of the gateway\n",
+        2,
+        "slipway: SLIPWAY_URL: is not set; set it to the URL of the gateway, or run slipway "
+        "login URL\n",
     )  # fmt: skip
     done = slipway("get", folder=tmp_path, SLIPWAY_URL="http://127.0.0.1:9")
     assert "SLIPWAY_TOKEN: is not set" in done.stderr

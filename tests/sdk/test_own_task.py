@@ -380,7 +380,7 @@ def test_the_command_trains_a_task_of_the_current_folder(
 
 
 def test_a_task_on_datasets_is_refused_with_the_command_of_jobs() -> None:
-    done = CliRunner().invoke(commands, ["train", "digits"])
+    done = CliRunner().invoke(commands, ["train", "digits", "--local"])
     assert isinstance(done.exception, WrongParameter)
     assert "python -m slipway_jobs train digits" in str(done.exception)
 

@@ -1,0 +1,171 @@
+"""``slipway login``: authorization code with PKCE at the real provider, profiles and tokens."""
+
+import json
+import multiprocessing
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from slipway import Client, login, operations, profile
+from slipway.errors import NoResult, WrongParameter
+from slipway.login import LoginFailed, ServiceAccount
+from slipway.profile import LoginRequired, Profile
+
+from tests.gateway.browser import Browser
+from tests.gateway.environment import Environment
+from tests.gateway.provider import Provider, next_second
+from tests.support.processes import free_port
+
+HERE = Profile("here", "http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test its own profiles, and none of the variables of a platform."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("URL", "TOKEN", "PROFILE", "CLIENT_ID", "CLIENT_SECRET", "ISSUER"):
+        monkeypatch.delenv(f"SLIPWAY_{name}", raising=False)
+    return tmp_path
+
+
+class Person:
+    """A person who logs in at the page, and knows the address to which the browser came."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self.address = ""
+
+    def open(self, page: str) -> None:
+        next_second()
+        with Browser(self._provider.url) as browser:
+            browser.visit(page.removeprefix(self._provider.url))
+            browser.submit(login="user")
+            reply = browser.submit(password=self._provider.identity.password("user"))
+            if not reply.is_redirect:
+                reply = browser.submit(button=("answer", "accept"))
+            self.address = reply.headers["location"]
+
+
+@pytest.fixture
+def person(provider: Provider) -> Person:
+    return Person(provider)
+
+
+def test_a_person_logs_in_and_the_token_is_renewed(
+    provider: Provider, person: Person, new_environment: Callable[[], Environment], folders: Path
+) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    with environment.gateway(**provider.settings) as gateway:
+        here = Profile("here", gateway.url, provider.url)
+        answer = login.log_in(here, person.open, lambda: person.address)
+        profile.save(here, current=True)
+        profile.store_tokens("here", answer)
+        with Client() as client:
+            assert client.call(operations.get_me).account == "user"
+        stored = json.loads(profile.token_file().read_text())
+        stored["here"] |= {"renew_at": 0.0}
+        profile.token_file().write_text(json.dumps(stored))
+        next_second()
+        with Client(profile="here") as client:
+            assert client.call(operations.get_me).account == "user"
+    renewed = json.loads(profile.token_file().read_text())["here"]
+    assert renewed["access_token"] != answer["access_token"]
+    assert renewed["renew_at"] > time.time()
+    for path in (folders / "state/slipway/tokens.json", folders / "config/slipway/config.toml"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_browser_brings_the_code_to_the_loopback_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "PORT", free_port())
+    address = f"http://127.0.0.1:{login.PORT}/"
+
+    def browse(_page: str) -> None:
+        assert httpx.get(f"{address}favicon.ico").status_code == 404
+        assert httpx.get(f"{address}?code=forged&state=other").status_code == 404
+        threading.Thread(target=httpx.get, args=(f"{address}?code=c&state=s",)).start()
+
+    assert login._received("page", "s", browse) == {"code": "c", "state": "s"}
+
+
+def test_an_address_of_another_login_is_refused(provider: Provider) -> None:
+    here = Profile("here", "http://127.0.0.1:1", provider.url)
+    with pytest.raises(NoResult, match="is not that of this login"):
+        login.log_in(here, lambda _: None, lambda: "http://127.0.0.1:47115/?code=c&state=s")
+    with pytest.raises(LoginFailed, match="answers 400"):
+        login.refreshed(here, "forged")
+
+
+def test_no_token_is_sent_to_an_address_that_others_can_read() -> None:
+    for url in ("http://slipway.example", "ftp://127.0.0.1", "slipway.example", "https://"):
+        with pytest.raises(WrongParameter, match="is not https"):
+            login.check_address(url, "URL")
+    login.check_address("https://slipway.example", "URL")
+    login.check_address("http://127.0.0.1:8080", "URL")
+
+
+def test_a_service_account_has_a_token(provider: Provider) -> None:
+    secret = json.loads(provider.identity.secrets["service-accounts"])["robot"]["secret"]
+    token = ServiceAccount(provider.url, "robot", secret)
+    assert token() == token()
+    with pytest.raises(LoginFailed, match=r"answers 40[01]"):
+        ServiceAccount(provider.url, "robot", "wrong secret of a robot")()
+
+
+def test_the_token_of_a_profile_goes_to_its_platform_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(WrongParameter, match="SLIPWAY_URL: is not set"):
+        Client()
+    profile.save(HERE, current=False)
+    assert Client().url == HERE.url  # the first profile is the current one
+    monkeypatch.setenv("SLIPWAY_URL", "http://127.0.0.1:3")
+    with pytest.raises(LoginRequired, match="SLIPWAY_TOKEN: is not set"):
+        Client()
+    monkeypatch.setenv("SLIPWAY_TOKEN", "t")
+    assert Client().url == "http://127.0.0.1:3"
+    assert Client(profile="here").url == HERE.url
+    with pytest.raises(WrongParameter, match="profile 'there': is not one of here"):
+        Client(profile="there")
+
+
+def test_profiles_are_kept_and_a_changed_one_loses_its_tokens() -> None:
+    profile.save(HERE, current=True)
+    profile.save(Profile("other", "https://a.example", "https://b.example"), current=False)
+    profile.store_tokens("here", {"access_token": "a"})
+    profile.store_tokens("other", {"access_token": "b"})
+    assert profile.profiles()[1] == "here"
+    profile.save(Profile("here", "http://127.0.0.1:9", HERE.issuer), current=False)
+    assert profile.stored("here") is None
+    assert profile.stored("other") is not None
+    for name, url in (("a b", "https://a"), ("a", "https://a\n[x]"), ("a]", "https://a")):
+        with pytest.raises(WrongParameter):
+            profile.save(Profile(name, url, "https://b"), current=True)
+    profile.config_file().write_text("profile = 1")
+    with pytest.raises(WrongParameter, match="is not valid"):
+        profile.profiles()
+
+
+def test_an_expired_login_names_the_command() -> None:
+    profile.save(HERE, current=True)
+    with pytest.raises(LoginRequired, match="run slipway login --profile here"):
+        profile.access_token(HERE)
+    profile.store_tokens("here", {"access_token": "a", "expires_in": 0})
+    with pytest.raises(LoginRequired, match="the login has expired"):
+        profile.access_token(HERE)
+
+
+def store(name: str) -> None:
+    profile.store_tokens(name, {"access_token": name})
+
+
+def test_processes_write_tokens_one_after_another() -> None:
+    names = [f"p{number}" for number in range(6)]
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        pool.map(store, names)
+    assert all(profile.stored(name) for name in names)
