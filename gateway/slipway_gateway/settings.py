@@ -87,8 +87,9 @@ class Settings(BaseSettings):
 
     cli_client: str | None = None
     """Public OAuth client of command lines, which ``/.well-known/oauth-protected-resource`` names;
-    by default SLIPWAY_DOCS_CLIENT. Its redirect URIs at the issuer must include
-    ``http://127.0.0.1``, and its access tokens must have the audience SLIPWAY_OIDC_AUDIENCE.
+    by default SLIPWAY_DOCS_CLIENT. Its redirect URIs at the issuer must include that of
+    ``slipway login``, ``http://127.0.0.1:47115/``, and its access tokens must have the audience
+    SLIPWAY_OIDC_AUDIENCE.
     """
 
     oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)

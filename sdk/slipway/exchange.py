@@ -135,7 +135,7 @@ def respond(request: Request) -> Flow[httpx2.Response]:
             break
         yield seconds
     if isinstance(reply, httpx2.Response):
-        if reply.is_success:
+        if reply.is_success or reply.status_code == httpx2.codes.NOT_MODIFIED:
             return reply
         raise failure(reply)
     raise NoResponse(f"{str(reply) or type(reply).__name__}") from reply

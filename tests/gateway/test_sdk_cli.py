@@ -161,6 +161,11 @@ def test_an_admin_grants_revokes_and_reads_the_audit(root: Shell, ada: Shell) ->
     assert ada.json("whoami")["account"] == "ada"
 
 
+def test_an_admin_lists_versions_and_their_service(root: Shell, ada: Shell) -> None:
+    assert root("versions", "heart").stdout.split()[:2] == ["VERSION", "ALIASES"]
+    assert ada("versions", "heart").exit_code == 3
+
+
 def test_a_rollback_needs_a_reason_and_a_former_version(root: Shell) -> None:
     assert root("rollback", "heart").exit_code == 2
     done = root("rollback", "heart", "--reason", "wrong scores")

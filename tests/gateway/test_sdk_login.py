@@ -62,7 +62,8 @@ def test_a_person_logs_in_and_the_token_is_renewed(
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with environment.gateway(**provider.settings) as gateway:
-        here = Profile("here", gateway.url, provider.url)
+        issuer, client_id = login.discovered(gateway.url, None, None)
+        here = Profile("here", gateway.url, issuer, client_id)
         answer = login.log_in(here, person.open, lambda: person.address)
         profile.save(here, current=True)
         profile.store_tokens("here", answer)

@@ -49,6 +49,21 @@ def model(name: str, profile: str | None, curl: bool, form: str) -> None:
 
 
 @click.command()
+@click.argument("name")
+@on_platform
+@output
+def versions(name: str, profile: str | None, curl: bool, form: str) -> None:
+    """List the versions of the model NAME, with their aliases and scores."""
+    from slipway import operations
+
+    with client(profile, curl) as platform:
+        answer = platform.send(operations.list_versions, model=name).json()
+    columns = ("version", "aliases", "role", "percent", "createdAt", "verified")
+    wide = ("digest", "format", "metrics", "runId", "gitRevision", "createdBy")
+    show(form, answer, rows_of(answer, "versions"), columns, wide)
+
+
+@click.command()
 @click.argument("name", required=False)
 @on_platform
 @output
@@ -188,4 +203,4 @@ def _manifests(text: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
-COMMANDS = (models, model, get, apply, delete, promote, rollback)
+COMMANDS = (models, model, versions, get, apply, delete, promote, rollback)
