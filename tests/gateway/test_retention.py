@@ -57,7 +57,7 @@ def log_image(environment: Environment, request_id: str, days: float) -> None:
         )
 
 
-def expire(environment: Environment, *, seconds: float = 60, **days: int) -> bool:
+def expire(environment: Environment, *, seconds: float = 600, **days: int) -> bool:
     """Run one pass; return whether it is complete."""
 
     async def run() -> bool:
