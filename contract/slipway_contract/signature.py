@@ -89,7 +89,7 @@ class ImageSpec(BaseModel):
 
 
 class Lookup(BaseModel):
-    """Feature lookup: a caller sends keys and a date in place of the value of an input.
+    """Feature lookup: a caller sends keys, and a day if there is one, in place of an input's value.
 
     It is the same for all inputs of a model that are looked up. The feature of an input has the
     input's name.
@@ -103,15 +103,22 @@ class Lookup(BaseModel):
     keys: tuple[str, ...] = Field(
         min_length=1, description="keys that a caller sends, as store and product"
     )
-    date: str = Field(
-        default="date", min_length=1, description="name of the field with the requested day"
+    date: str | None = Field(
+        default="date",
+        min_length=1,
+        description="name of the field with the requested day; null: the features have no days",
     )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        if len({*self.keys, self.date}) != len(self.keys) + 1 or not all(self.keys):
-            raise ValueError(f"names are empty or not unique: {', '.join((*self.keys, self.date))}")
+        if len(set(self.names)) != len(self.names) or not all(self.keys):
+            raise ValueError(f"names are empty or not unique: {', '.join(self.names)}")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that a caller sends."""
+        return self.keys if self.date is None else (*self.keys, self.date)
 
 
 def _present(values: Sequence[Any]) -> list[Any]:
@@ -181,8 +188,8 @@ class Column(BaseModel):
                 f"{self.name}: an image of {self.image.values} values does not fit "
                 f"{list(self.shape)}"
             )
-        if self.lookup is not None and (self.shape or not self.datatype.is_float):
-            raise ValueError(f"{self.name}: only single floating-point values are looked up")
+        if self.lookup is not None and self.shape:
+            raise ValueError(f"{self.name}: only single values are looked up")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(
                 f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}"
@@ -343,9 +350,7 @@ class Signature(BaseModel):
         lookups = {column.lookup for column in self.inputs} - {None}
         if len(lookups) > 1:
             raise ValueError("inputs are looked up in more than one way")
-        if self.lookup and (
-            both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}
-        ):
+        if self.lookup and (both := {*self.lookup.names} & {column.name for column in self.inputs}):
             raise ValueError(f"{', '.join(sorted(both))}: is both an input and a lookup key")
         return self
 

@@ -360,6 +360,7 @@ def control_routes(
     from slipway_gateway.control.administration import Administration
     from slipway_gateway.control.declarations import Declarations
     from slipway_gateway.control.exports import Exports
+    from slipway_gateway.control.features import FeatureRoutes
     from slipway_gateway.control.labels import Labels
     from slipway_gateway.control.model_events import ModelEvents
     from slipway_gateway.control.models import Models
@@ -385,6 +386,7 @@ def control_routes(
         Versions(data.routes, database).router(),
         ModelEvents(base.cluster, data.routes).router(),
         declarations.router(),
+        FeatureRoutes(data.features, data.routes, access.grants, data.metadata_cache).router(),
         Labels(data.routes, database, exports).router(),
         *people_routes(base, access),
         *Administration(policies, grants, Audit(database)).routers(),

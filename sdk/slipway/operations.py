@@ -16,11 +16,13 @@ from slipway.responses import (
     AuditList,
     Batch,
     BatchList,
+    FeatureSetList,
     FeedbackAnswer,
     FeedbackList,
     GrantContent,
     GrantList,
     GroupList,
+    KeyValues,
     Me,
     ModelAnswer,
     ModelEventList,
@@ -202,6 +204,12 @@ list_batches = Operation("GET", "/v1/batches", BatchList, query=("limit",))
 get_batch = Operation("GET", "/v1/batches/{batch_id}", Batch)
 delete_batch = Operation("DELETE", "/v1/batches/{batch_id}", NoneType)
 get_batch_result = Operation("GET", "/v1/batches/{batch_id}/result", bytes, query=("format",))
+
+# features
+list_features = Operation("GET", "/v1/features", FeatureSetList, query=("limit", "cursor"))
+list_feature_keys = Operation(
+    "GET", "/v1/features/{name}/keys", KeyValues, query=("key", "prefix", "limit", "cursor")
+)
 
 # tasks
 list_tasks = Operation("GET", "/v1/tasks", TaskList, query=("state", "all", "limit"))

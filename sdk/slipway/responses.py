@@ -111,6 +111,37 @@ class FeaturesAnswer(Response, frozen=True, kw_only=True):
     synthetic: bool
 
 
+class FeatureSetAnswer(Response, frozen=True, kw_only=True):
+    """A declared feature set and its freshness."""
+
+    name: str
+    description: str
+    owner: str
+    keys: list[dict[str, Any]]
+    columns: list[dict[str, Any]]
+    newest: date
+    age_seconds: float
+    max_age_seconds: int | None
+    fresh: bool
+    computed: datetime
+    synthetic: bool
+
+
+class FeatureSetList(Response, frozen=True, kw_only=True):
+    """Feature sets by name."""
+
+    features: list[FeatureSetAnswer]
+    next_cursor: str | None
+
+
+class KeyValues(Response, frozen=True, kw_only=True):
+    """Values of a key in the order of code points, without wildcards."""
+
+    key: str
+    values: list[str | int]
+    next_cursor: str | None
+
+
 class FeedbackAnswer(Response, frozen=True, kw_only=True):
     """Stored feedback."""
 

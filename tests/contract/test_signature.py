@@ -348,7 +348,7 @@ def test_an_inconsistent_lookup_is_rejected() -> None:
         Signature(inputs=(MEAN, other), outputs=(LABEL,))
     with pytest.raises(ValidationError, match="store: is both an input and a lookup key"):
         Signature(inputs=(MEAN, AGE.model_copy(update={"name": "store"})), outputs=(LABEL,))
-    with pytest.raises(ValidationError, match="only single floating-point values are looked up"):
-        Column(name="text", datatype=Datatype.BYTES, lookup=PAIR)
+    with pytest.raises(ValidationError, match="only single values are looked up"):
+        Column(name="curve", datatype=Datatype.FP32, shape=(2,), lookup=PAIR)
     with pytest.raises(ValidationError, match="names are empty or not unique: store, date, date"):
         Lookup(features="sales-1", keys=("store", "date"))

@@ -1,4 +1,4 @@
-"""Lookup of features by store, product and date, from the features that the etl Job stored."""
+"""Lookup of features by store, product and date, from the features that a Job published."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -198,7 +198,7 @@ def test_a_request_with_all_features_needs_no_lookup(client: Client) -> None:
         ({"ahead": -1}, "date", "which has {first} to {last}"),
         ({"date": "tomorrow"}, "date", "must be a day, as 2026-03-29 is"),
         ({"date": 20260329}, "date", "must be a day"),
-        ({"store": 7}, "store", "must be a text of 1 to 200 letters"),
+        ({"store": 7.5}, "store", "must be a text of 1 to 200 letters"),
         ({"store": "*"}, "store", "must be a text of 1 to 200 letters"),
         ({"product": "b\0"}, "product", "must be a text"),
         ({"colour": "red"}, "colour", "is not an input of this model"),
@@ -230,7 +230,7 @@ def test_the_api_document_has_a_valid_example(client: Client) -> None:
     content = operation["requestBody"]["content"]["application/json"]
     assert set(content["example"]["instances"][0]) == {"store", "product", "date"}
     looked_up, full = content["schema"]["properties"]["instances"]["items"]["anyOf"]
-    assert (looked_up["required"], full["required"]) == (["store", "product", "date"], NAMES)
+    assert (looked_up["required"], full["required"]) == (["store", "product"], NAMES)
     assert client.post(PATH, content["example"]).json()["predictions"][0]["known"] > 0
 
 
@@ -261,7 +261,10 @@ def test_a_lookup_without_the_warehouse_gets_503(
             document = client.get("/v1/openapi.json").json()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert answer.json()["detail"] == 'feature set "sales-1" does not exist; run the etl Job'
+    assert (
+        answer.json()["detail"]
+        == 'feature set "sales-1" does not exist; run the Job that publishes it'
+    )
     example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"][
         "example"
     ]

@@ -45,6 +45,7 @@ def settings(postgres: str, tmp_path: Path) -> Iterator[Settings]:
 def drop_warehouse(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("DROP SCHEMA IF EXISTS warehouse CASCADE")
+        connection.execute("DELETE FROM feature_sets")
 
 
 def lines(units: float = 5) -> list[str]:
@@ -166,7 +167,7 @@ def test_generated_sales_are_never_mixed_with_others(
     found = etl(EtlOptions(replace=True), settings)
     assert found["synthetic"]
     assert found["ageDays"] == 1
-    assert query_rows(postgres, "SELECT synthetic FROM warehouse.feature_sets") == [(True,)]
+    assert query_rows(postgres, "SELECT synthetic FROM feature_sets") == [(True,)]
     assert query_rows(postgres, "SELECT count(*) FROM warehouse.stores") == [(5,)]
     with pytest.raises(Refused, match="the warehouse has generated sales, and these are real"):
         etl(mine, settings)
@@ -192,10 +193,11 @@ def test_served_features_equal_those_of_the_training(
     day = newest + timedelta(days=1 + ahead)
     served = query_rows(
         postgres,
-        "SELECT entity, vector FROM warehouse.features WHERE day = %s AND rank = 0 ORDER BY entity",
-        day,
+        "SELECT key, vector FROM feature_rows WHERE key[3] = %s AND NOT '*' = ANY(key) "
+        "ORDER BY key",
+        str(day),
     )
-    names = np.array([entity for entity, _ in served])
+    names = np.array([key for key, _ in served])
     everything = synthetic_sales(morning + timedelta(days=90), since=since)
     when = [np.full(len(names), np.datetime64(each)) for each in (day, newest + timedelta(days=1))]
     trained = features(everything, FeatureRequest(names[:, 0], names[:, 1], *when))
@@ -214,20 +216,21 @@ def test_published_features_cover_two_weeks_and_unknown_pairs(
         "to": "2026-03-15",
         "rows": 14 * 6,
     }
-    first = (
-        "SELECT entity, vector FROM warehouse.features WHERE rank = %s AND day = %s ORDER BY entity"
+    rows = query_rows(
+        postgres, "SELECT key, vector FROM feature_rows WHERE key[3] = '2026-03-02' ORDER BY key"
     )
     known = [column.name for column in COLUMNS].index("known_28")
     product = [column.name for column in COLUMNS].index("product_mean")
-    assert [entity for entity, _ in query_rows(postgres, first, 1, "2026-03-02")] == [
+    assert [key[:2] for key, _ in rows] == [
+        ["*", "*"],
         ["*", "soup"],
         ["*", "tea"],
+        ["Bremen", "*"],
+        ["Bremen", "soup"],
+        ["Bremen", "tea"],
     ]
-    (entity, vector) = query_rows(postgres, first, 1, "2026-03-02")[1]
-    assert (vector[known], vector[product]) == (0, 5)
-    (entity, vector) = query_rows(postgres, first, 3, "2026-03-02")[0]
-    assert entity == ["*", "*"]
-    assert np.isnan(vector[product])
+    assert rows[0][1][product] is None
+    assert (rows[2][1][known], rows[2][1][product]) == (0, 5)
 
 
 def test_rows_are_staged_one_at_a_time(postgres: str) -> None:

@@ -65,10 +65,7 @@ class ApiDocument:
         context: RequestContext | None = request.scope["slipway.state"].context
         signatures = await self._signatures(context) if context else []
         key = orjson.dumps(
-            [
-                (each.model, each.digest, self._features.example(signature))
-                for each, signature in signatures
-            ]
+            [(each.model, each.digest, self._lookup(signature)) for each, signature in signatures]
         )
         content = self._cache.get(key)
         if content is None:
@@ -90,6 +87,16 @@ class ApiDocument:
                     continue
         return found
 
+    def _lookup(self, signature: Signature) -> tuple[Json | None, Json | None]:
+        """Return an example and the schema of a row with keys; None without a lookup."""
+        if signature.lookup is None:
+            return None, None
+        known = self._features.known.get(signature.lookup.features)
+        schema = lookup_schema(
+            signature.lookup, known.declared if known else None, signature.inputs
+        )
+        return self._features.example(signature), schema
+
     def _with_models(self, signatures: list[tuple[Target, Signature]]) -> Json:
         document = self._general()
         if not signatures:
@@ -97,17 +104,22 @@ class ApiDocument:
         document = copy.deepcopy(document)
         general = document["paths"][GENERAL]["post"]
         for target, signature in signatures:
-            path, operation = _operation(
-                general, target, signature, self._features.example(signature)
-            )
+            path, operation = _operation(general, target, signature, *self._lookup(signature))
             document["paths"][path] = {"post": operation}
         return document
 
 
 def _operation(
-    general: Json, target: Target, signature: Signature, looked_up: Json | None
+    general: Json,
+    target: Target,
+    signature: Signature,
+    looked_up: Json | None,
+    keys: Json | None,
 ) -> tuple[str, Json]:
-    """Return the path and the prediction operation of one model, made from ``general``."""
+    """Return the path and the prediction operation of one model, made from ``general``.
+
+    ``looked_up`` is an example of a row with keys, and ``keys`` its schema.
+    """
     operation = copy.deepcopy(general)
     operation["parameters"] = _without("model", operation["parameters"])
     operation["operationId"] = f"predict_{target.model}"
@@ -116,7 +128,7 @@ def _operation(
     operation["description"] = (
         f"The schema is that of version {target.version}, which receives most of the traffic."
     )
-    operation["requestBody"]["content"] = _content(signature, looked_up)
+    operation["requestBody"]["content"] = _content(signature, looked_up, keys)
     answer = operation["responses"]["200"]["content"]["application/json"]
     row = row_schema(signature.outputs)
     if ranked(signature):
@@ -137,8 +149,8 @@ def _without(name: str, parameters: list[Json]) -> list[Json]:
     return [each for each in parameters if each.get("name", each.get("$ref")) not in removed]
 
 
-def _content(signature: Signature, looked_up: Json | None) -> Json:
-    content = {"application/json": _request(signature, looked_up)}
+def _content(signature: Signature, looked_up: Json | None, keys: Json | None) -> Json:
+    content = {"application/json": _request(signature, looked_up, keys)}
     images = next((column for column in signature.inputs if column.image), None)
     if images:
         if cells(signature, 1) > EXAMPLE_VALUES:
@@ -158,13 +170,9 @@ def _content(signature: Signature, looked_up: Json | None) -> Json:
     return content
 
 
-def _request(signature: Signature, looked_up: Json | None) -> Json:
+def _request(signature: Signature, looked_up: Json | None, keys: Json | None) -> Json:
     row = row_schema(signature.inputs)
-    row = (
-        {"anyOf": [lookup_schema(signature.lookup, signature.inputs), row]}
-        if signature.lookup
-        else row
-    )
+    row = {"anyOf": [keys, row]} if keys else row
     rows = {"type": "array", "minItems": 1, "items": row}
     schema = {
         "type": "object",

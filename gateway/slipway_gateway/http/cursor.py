@@ -13,22 +13,38 @@ MOST = 500
 Limit = Annotated[int, Query(ge=1, le=MOST, description="maximum number of entries")]
 Cursor = Annotated[
     str | None,
-    Query(max_length=200, description="`nextCursor` of the page before; default: the first page"),
+    Query(max_length=2000, description="`nextCursor` of the page before; default: the first page"),
 ]
 
 
-def cursor_of(number: int) -> str:
-    """Return the position of an entry, by its number."""
-    return base64.urlsafe_b64encode(orjson.dumps(number)).decode().rstrip("=")
+def cursor_of(entry: int | str) -> str:
+    """Return the position of an entry, by its number or name."""
+    return base64.urlsafe_b64encode(orjson.dumps(entry)).decode().rstrip("=")
 
 
 def number_of(cursor: str) -> int:
     """Return the number in a cursor. Raises InvalidInput."""
+    number = _entry(cursor)
+    if type(number) is not int or not 0 < number < 2**31:
+        raise _invalid()
+    return number
+
+
+def name_of(cursor: str) -> str:
+    """Return the name in a cursor. Raises InvalidInput."""
+    name = _entry(cursor)
+    if not isinstance(name, str) or "\0" in name:
+        raise _invalid()
+    return name
+
+
+def _entry(cursor: str) -> object:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        number = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
-        number = None
-    if type(number) is not int or not 0 < number < 2**31:
-        raise InvalidInput("cursor", "is not the nextCursor of a list; omit it for the first page")
-    return number
+        raise _invalid() from None
+
+
+def _invalid() -> InvalidInput:
+    return InvalidInput("cursor", "is not the nextCursor of a list; omit it for the first page")

@@ -27,7 +27,7 @@ from slipway_gateway.postgresql.database import DatabaseUnavailable
 from slipway_gateway.preprocessing import form
 from slipway_gateway.preprocessing.cells import cells, check_cells
 from slipway_gateway.preprocessing.image_decoder import ImageDecoder
-from slipway_gateway.preprocessing.lookup import Features, FeatureSet
+from slipway_gateway.preprocessing.lookup import Features, StoredSet
 from slipway_gateway.preprocessing.ranking import add_top, ranked
 from slipway_gateway.preprocessing.trimmed import trimmed
 from slipway_gateway.threads import run
@@ -182,29 +182,29 @@ def _serialize(
 
 
 def _lookup_parameters(
-    features: FeatureSet, signature: Signature, instances: list[dict[str, Any]]
+    features: StoredSet, signature: Signature, instances: list[dict[str, Any]]
 ) -> dict[str, str]:
     """Return the V2 parameters that record a feature lookup in the receipt.
 
     They contain the feature set, the date of its newest fact, and the requested keys and dates.
     """
     lookup = signature.lookup
-    names = (*lookup.keys, lookup.date) if lookup else ()
+    names = lookup.names if lookup else ()
     keys = [[row.get(name) for name in names] for row in instances]
     return {
-        "features": features.name,
-        "newest": features.newest.isoformat(),
+        "features": features.declared.name,
+        "newest": features.declared.newest.isoformat(),
         "asked": orjson.dumps(keys).decode(),
     }
 
 
-def _freshness(features: FeatureSet) -> FeaturesAnswer:
+def _freshness(features: StoredSet) -> FeaturesAnswer:
     return FeaturesAnswer(
-        name=features.name,
-        newest=features.newest,
+        name=features.declared.name,
+        newest=features.declared.newest,
         age_seconds=features.age(),
         computed=features.computed,
-        synthetic=features.synthetic,
+        synthetic=features.declared.synthetic,
     )
 
 

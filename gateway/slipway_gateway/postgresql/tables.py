@@ -29,7 +29,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
@@ -353,6 +353,54 @@ known_accounts = Table(
         DateTime(timezone=True),
         comment="when the account was first missing; null while it exists",
     ),
+)
+
+# Jobs write these three (slipway_contract.features, slipway.features). The collation makes the
+# order that of code points, so that a prefix is a range.
+feature_sets = Table(
+    "feature_sets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("owner", Text, nullable=False),
+    Column("keys", JSONB, nullable=False, comment="name and type of each key"),
+    Column("columns", JSONB, nullable=False, comment="name and datatype of each value"),
+    Column("newest", Date, nullable=False, comment="day of the newest fact in the values"),
+    Column("max_age_seconds", Integer, comment="age from which the values are too old"),
+    Column("time_zone", Text, nullable=False, server_default="UTC"),
+    Column("synthetic", Boolean, nullable=False, server_default="false"),
+    Column("computed", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+feature_rows = Table(
+    "feature_rows",
+    metadata,
+    Column(
+        "feature_set",
+        Text,
+        ForeignKey("feature_sets.name", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column(
+        "key",
+        ARRAY(Text(collation="C")),
+        primary_key=True,
+        comment="values of the keys in their order; * stands for any",
+    ),
+    Column("vector", JSONB, nullable=False, comment="values of the columns in their order"),
+)
+
+feature_keys = Table(
+    "feature_keys",
+    metadata,
+    Column(
+        "feature_set",
+        Text,
+        ForeignKey("feature_sets.name", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("key", Text, primary_key=True, comment="name of the key"),
+    Column("value", Text(collation="C"), primary_key=True),
 )
 
 batches = Table(

@@ -1,3 +1,3 @@
-"""Conversion of rows: from forms and images, with features from the warehouse, to ranked classes,
+"""Conversion of rows: from forms and images, with published features, to ranked classes,
 and their JSON Schema.
 """

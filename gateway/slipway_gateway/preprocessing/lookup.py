@@ -1,18 +1,20 @@
-"""Feature lookup: rows with an entity and a day get their inputs from the warehouse."""
+"""Feature lookup: rows with the keys of a feature set get their inputs from its rows."""
 
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import product
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
+from slipway_contract.features import FeatureSet, KeyType
 from slipway_contract.signature import Lookup, Signature
 from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
@@ -21,241 +23,282 @@ from slipway_gateway.threads import run
 
 log = logging.getLogger(__name__)
 
-ANY = "*"
-"""Wildcard of a key; the warehouse has rows with it for unknown values."""
-LONGEST = 200
 ROW_BYTES = 64
 """Approximate JSON size in bytes of a looked-up row."""
 SOON = 3.0
 
-# The Job `etl` creates the tables. Names from a signature are bound values, never part of a
-# statement.
-_THERE = text(
-    "SELECT to_regclass('warehouse.features') IS NOT NULL AND "
-    "to_regclass('warehouse.feature_sets') IS NOT NULL"
-)
+# Jobs write the tables. Names from a signature are bound values, never part of a statement.
 _SETS = text("""
-    SELECT name, columns, newest, first_day, last_day, computed, synthetic, (
-        SELECT entity FROM warehouse.features WHERE feature_set = name AND day = first_day
-          AND rank = 0 ORDER BY entity LIMIT 1
+    SELECT name, description, owner, keys, columns, newest, max_age_seconds, time_zone, synthetic,
+      computed, (
+        SELECT key FROM feature_rows WHERE feature_set = name AND NOT '*' = ANY(key)
+          ORDER BY key LIMIT 1
     ) AS example
-    FROM warehouse.feature_sets WHERE name = coalesce(CAST(:name AS text), name)
+    FROM feature_sets WHERE name = coalesce(CAST(:name AS text), name) ORDER BY name
 """)
+_DAYS = text(
+    "SELECT min(value), max(value) FROM feature_keys WHERE feature_set = :name AND key = :key"
+)
 _ROWS = text("""
-    SELECT known.day, known.entity, known.rank, known.vector
-    FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS asked (day date, entity text[])
-    JOIN warehouse.features AS known ON known.feature_set = :name AND known.day = asked.day
-      AND known.entity = asked.entity
+    SELECT known.key, known.vector
+    FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS asked (key text[])
+    JOIN feature_rows AS known ON known.feature_set = :name AND known.key = asked.key
 """)
-# All statements read the same state of the warehouse, also when a load commits between them.
+_VALUES = text("""
+    SELECT value FROM feature_keys
+    WHERE feature_set = :name AND key = :key AND value >= :prefix AND value < :prefix || :last
+      AND value > :after
+    ORDER BY value LIMIT :limit
+""")
+_LAST = "\U0010ffff"
+"""The last code point: every text that starts with a prefix is before the prefix with it."""
+# All statements read the same state of the tables, also when a Job commits between them.
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+Vectors = Mapping[tuple[str, ...], Sequence[Any]]
+"""Values of the columns by key."""
 
 
 @dataclass(frozen=True)
-class FeatureSet:
-    """The current metadata of a feature set."""
+class StoredSet:
+    """A feature set as it is stored."""
 
-    name: str
-    columns: tuple[str, ...]
-    newest: date
-    """Day of the newest fact in the feature set."""
-    first_day: date
-    last_day: date
+    declared: FeatureSet
     computed: datetime
-    synthetic: bool
     example: tuple[str, ...] | None
-    """Key values of an entity with features."""
+    """The key of a row without wildcards."""
 
     def age(self) -> float:
         """Return the seconds since the end of the newest day in UTC."""
-        end = datetime.combine(self.newest + timedelta(days=1), time(), UTC)
-        return max(0.0, (datetime.now(UTC) - end).total_seconds())
+        return self.declared.age(datetime.now(UTC))
 
 
 @dataclass(frozen=True)
 class _Asked:
     """A caller's row that requires a lookup."""
 
-    entity: tuple[str, ...]
-    day: date
+    index: int | None
+    """Position of the row for errors; None for a single row."""
+    key: tuple[str, ...]
     given: Mapping[str, Any]
     """Inputs with a value from the caller, which overrides the lookup."""
 
-    def candidates(self) -> Iterator[tuple[str, ...]]:
-        """Yield the entity and its generalizations, with wildcards for any of its parts."""
-        yield from product(*((part, ANY) for part in self.entity))
-
-
-Known = Mapping[tuple[date, tuple[str, ...]], Row[Any]]
-"""Rows of the warehouse by day and entity."""
-
 
 class Features:
-    """A client of the feature sets in the warehouse."""
+    """A client of the feature sets that Jobs published."""
 
     def __init__(self, database: Database, metrics: Metrics, *, seconds: float) -> None:
         self._database = database
         self._metrics = metrics
         self._seconds = seconds
-        self.known: Mapping[str, FeatureSet] = {}
+        self.known: Mapping[str, StoredSet] = {}
         """The feature sets of the last poll, for documents and metrics, not for predictions."""
 
     async def rows(
         self, signature: Signature, instances: Sequence[dict[str, Any]]
-    ) -> tuple[list[dict[str, Any]], FeatureSet | None]:
+    ) -> tuple[list[dict[str, Any]], StoredSet | None]:
         """Return the rows with the values of all inputs, and the feature set used.
 
-        The feature set is None without a lookup. A row without a key and a day stays unchanged.
+        The feature set is None without a lookup. A row without any key stays unchanged.
         Raises InvalidInput, Unavailable.
         """
         lookup = signature.lookup
-        size = len(instances) * ROW_BYTES
-        asked = await run(size, _all_asked, lookup, instances) if lookup else []
-        if lookup is None or not any(asked):
+        if lookup is None or all(row.keys().isdisjoint(lookup.names) for row in instances):
             return list(instances), None
-        about, found = await self._read(lookup, [row for row in asked if row])
-        names = [column.name for column in signature.inputs if column.lookup]
-        if missing := [name for name in names if name not in about.columns]:
-            raise Unavailable(
-                f'feature set "{about.name}" has no {", ".join(missing)}, which this version '
-                "requires"
-            )
-        return await run(size, _all_filled, instances, asked, about, found, names, lookup), about
-
-    async def _read(self, lookup: Lookup, asked: Sequence[_Asked]) -> tuple[FeatureSet, Known]:
-        """Return the feature set and its rows by day and entity. Raises Unavailable."""
-        content = await run(len(asked) * ROW_BYTES, _candidates, asked)
+        size, days = len(instances) * ROW_BYTES, ("", "")
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
-            there = (await connection.execute(_THERE)).scalar()
+            stored = await _read(connection, lookup)
+            _check(stored.declared, signature, lookup)
+            asked = await run(size, _all_asked, stored.declared, lookup, instances)
+            content = await run(size, _candidates, stored.declared, asked)
             name = {"name": lookup.features}
-            row = (await connection.execute(_SETS, name)).first() if there else None
-            if row is None:
-                raise Unavailable(
-                    f'feature set "{lookup.features}" does not exist; run the etl Job',
-                    retry_after=60,
-                )
-            rows = (await connection.execute(_ROWS, {**name, "asked": content})).all()
-        return _set(row), {(each.day, tuple(each.entity)): each for each in rows}
+            found = (await connection.execute(_ROWS, {**name, "asked": content})).all()
+            if day := stored.declared.day:
+                first, last = (await connection.execute(_DAYS, {**name, "key": day.name})).one()
+                days = (first or "", last or "")
+        vectors = {tuple(each.key): each.vector for each in found}
+        names = [column.name for column in signature.inputs if column.lookup]
+        filling = _Filling(stored.declared, vectors, days, names)
+        return await run(size, filling.all, instances, asked), stored
+
+    async def sets(self) -> list[StoredSet]:
+        """Return all feature sets by name; one whose declaration is invalid is logged and left out.
+
+        Raises DatabaseUnavailable.
+        """
+        found = []
+        async with self._database.transaction() as connection:
+            rows: Iterable[Row[Any]] = (await connection.execute(_SETS, {"name": None})).all()
+        for row in rows:
+            try:
+                found.append(_stored(row))
+            except Unavailable as error:
+                log.warning("%s", error)
+        return found
+
+    async def values(self, name: str, key: str, prefix: str, after: str, limit: int) -> list[str]:
+        """Return at most ``limit`` values of a key behind ``after`` in the order of code points.
+
+        Raises DatabaseUnavailable.
+        """
+        given = {"name": name, "key": key, "prefix": prefix, "after": after, "last": _LAST}
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(_VALUES, {**given, "limit": limit})).all()
+        return [row.value for row in rows]
 
     async def keep(self) -> None:
         """Poll the feature sets and their age until cancelled."""
         while True:
             with suppress(DatabaseUnavailable):  # the ages of the last poll still increase
-                await self._poll()
+                self.known = {each.declared.name: each for each in await self.sets()}
+                self._metrics.features({name: each.age for name, each in self.known.items()})
             # Frequent until the first load, so that the API document soon has an example.
             await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))
 
-    async def _poll(self) -> None:
-        async with self._database.transaction() as connection:
-            there = (await connection.execute(_THERE)).scalar()
-            rows: Iterable[Row[Any]] = ()
-            if there:
-                rows = (await connection.execute(_SETS, {"name": None})).all()
-        self.known = {row.name: _set(row) for row in rows}
-        self._metrics.features({name: each.age for name, each in self.known.items()})
-
     def example(self, signature: Signature) -> dict[str, Any] | None:
-        """Return a row for which the warehouse has features; None when there is none."""
+        """Return a row for which there are features; None when there is none."""
         known = self.known.get(signature.lookup.features) if signature.lookup else None
-        if known is None or known.example is None or signature.lookup is None:
+        if known is None or known.example is None:
             return None
-        given = dict(zip(signature.lookup.keys, known.example, strict=False))
-        return {**given, signature.lookup.date: known.first_day.isoformat()}
+        return {
+            key.name: int(value) if key.type is KeyType.INTEGER else value
+            for key, value in zip(known.declared.keys, known.example, strict=True)
+        }
 
 
-def _set(row: Row[Any]) -> FeatureSet:
-    named = {
-        **row._mapping,
-        "columns": tuple(row.columns),
-        "example": tuple(row.example) if row.example else None,
-    }
-    return FeatureSet(**named)
+async def _read(connection: AsyncConnection, lookup: Lookup) -> StoredSet:
+    """Return the feature set of a lookup. Raises Unavailable."""
+    row = (await connection.execute(_SETS, {"name": lookup.features})).first()
+    if row is None:
+        raise Unavailable(
+            f'feature set "{lookup.features}" does not exist; run the Job that publishes it',
+            retry_after=60,
+        )
+    return _stored(row)
 
 
-def _numbered(
-    instances: Sequence[Mapping[str, Any]],
-) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+def _stored(row: Row[Any]) -> StoredSet:
+    """Return the feature set in a row. Raises Unavailable when its declaration is invalid."""
+    fields = {name: getattr(row, name) for name in FeatureSet.model_fields}
+    try:
+        declared = FeatureSet.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Unavailable(
+            f'feature set "{row.name}" has an invalid declaration: {place}: {first["msg"]}; '
+            "correct the Job that publishes it"
+        ) from None
+    example = tuple(row.example) if row.example else None
+    if example and len(example) != len(declared.keys):
+        example = None
+    return StoredSet(declared, row.computed, example)
+
+
+def _check(declared: FeatureSet, signature: Signature, lookup: Lookup) -> None:
+    """Raise Unavailable unless the feature set has the keys and values of a lookup."""
+    keys = [key.name for key in declared.keys]
+    if set(keys) != set(lookup.names):
+        raise Unavailable(
+            f'feature set "{declared.name}" has the keys {", ".join(keys)}, and this version '
+            f"requires {', '.join(lookup.names)}"
+        )
+    columns = {column.name: column for column in declared.columns}
+    missing = [
+        column.name
+        for column in signature.inputs
+        if column.lookup
+        and (column.name not in columns or not columns[column.name].serves(column.datatype))
+    ]
+    if missing:
+        raise Unavailable(
+            f'feature set "{declared.name}" has no {", ".join(missing)} of the type that this '
+            "version requires"
+        )
+
+
+def _numbered(instances: Sequence[Any]) -> Iterator[tuple[int | None, Any]]:
     """Pair each row with its index for errors; the index is None for a single row."""
     return ((index if len(instances) > 1 else None, row) for index, row in enumerate(instances))
 
 
-def _all_asked(lookup: Lookup, instances: Sequence[Mapping[str, Any]]) -> list[_Asked | None]:
-    return [_asked(lookup, row) for row in _numbered(instances)]
+def _all_asked(
+    declared: FeatureSet, lookup: Lookup, instances: Sequence[Mapping[str, Any]]
+) -> list[_Asked | None]:
+    """Parse the rows; None for a row that requires no lookup. Raises InvalidInput."""
+    now, names = datetime.now(UTC), set(lookup.names)
+    asked: list[_Asked | None] = []
+    for index, row in _numbered(instances):
+        if names.isdisjoint(row):
+            asked.append(None)
+            continue
+        try:
+            key = declared.key(row, now)
+        except InvalidInput as error:
+            raise _invalid(error.field, error.problem, index) from None
+        given = {name: value for name, value in row.items() if name not in names}
+        asked.append(_Asked(index, key, given))
+    return asked
 
 
-def _candidates(asked: Sequence[_Asked]) -> str:
-    """Return the days and entities to read as JSON."""
-    wanted = {(row.day, entity) for row in asked for entity in row.candidates()}
-    return orjson.dumps([{"day": day, "entity": entity} for day, entity in wanted]).decode()
-
-
-def _all_filled(
-    instances: Sequence[dict[str, Any]],
-    asked: Sequence[_Asked | None],
-    about: FeatureSet,
-    found: Known,
-    names: Sequence[str],
-    lookup: Lookup,
-) -> list[dict[str, Any]]:
-    return [
-        given
-        if row is None
-        else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
-        for index, (given, row) in enumerate(zip(instances, asked, strict=True))
-    ]
-
-
-def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _Asked | None:
-    """Parse a row; return None when it requires no lookup. Raises InvalidInput."""
-    index, row = numbered
-    if not {*lookup.keys, lookup.date} & row.keys():
-        return None
-    entity = tuple(_key(name, row.get(name), index) for name in lookup.keys)
-    given = {name: value for name, value in row.items() if name not in (*lookup.keys, lookup.date)}
-    return _Asked(entity, _day(lookup.date, row.get(lookup.date), index), given)
-
-
-def _key(name: str, value: Any, index: int | None) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or value == ANY or "\0" in value:
-        raise _invalid(name, f"must be a text of 1 to {LONGEST} letters: the key to look up", index)
-    return value
-
-
-def _day(name: str, value: Any, index: int | None) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _invalid(name, "must be a day, as 2026-03-29 is", index) from None
+def _candidates(declared: FeatureSet, asked: Sequence[_Asked | None]) -> str:
+    """Return the keys to read as JSON."""
+    wanted = {key for row in asked if row for key in declared.candidates(row.key)}
+    return orjson.dumps([{"key": key} for key in wanted]).decode()
 
 
 def _invalid(name: str, problem: str, index: int | None) -> InvalidInput:
     return InvalidInput(name, problem if index is None else f"in row {index}: {problem}")
 
 
-def _filled(
-    row: _Asked, about: FeatureSet, found: Known, names: Sequence[str],
-    index: int | None, lookup: Lookup,
-) -> dict[str, Any]:  # fmt: skip
-    """Return the inputs: the caller's values, else the features of the most specific entity.
+@dataclass(frozen=True)
+class _Filling:
+    """The values that were read for the rows of a request."""
 
-    Raises InvalidInput for a day outside of the feature set, and Unavailable without features.
-    """
-    if not about.first_day <= row.day <= about.last_day:
-        problem = (
-            f'{row.day} is not a day of feature set "{about.name}", which has {about.first_day} '
-            f"to {about.last_day}"
-        )
-        raise _invalid(lookup.date, problem, index)
-    there = [each for entity in row.candidates() if (each := found.get((row.day, entity)))]
-    if not there:
-        raise Unavailable(
-            f'feature set "{about.name}" has no row for {row.day}; run the etl Job or choose '
-            "another day",
-            retry_after=60,
-        )
-    nearest = min(there, key=lambda each: int(each.rank))
-    values = dict(zip(about.columns, nearest.vector, strict=True))
-    # NaN becomes null; it is the only value that differs from itself.
-    looked_up = {name: values[name] if values[name] == values[name] else None for name in names}
-    return {**looked_up, **row.given}
+    declared: FeatureSet
+    vectors: Vectors
+    days: tuple[str, str]
+    names: Sequence[str]
+
+    def all(
+        self, instances: Sequence[dict[str, Any]], asked: Sequence[_Asked | None]
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a request with all inputs. Raises InvalidInput, Unavailable."""
+        return [
+            given if row is None else {**self._values(row), **row.given}
+            for given, row in zip(instances, asked, strict=True)
+        ]
+
+    def _values(self, row: _Asked) -> dict[str, Any]:
+        """Return the inputs from the most specific row that matches."""
+        name, day = self.declared.name, self.declared.day
+        if day:
+            if not self.days[0]:
+                raise Unavailable(
+                    f'feature set "{name}" has no rows; run the Job that publishes it',
+                    retry_after=60,
+                )
+            value = row.key[self.declared.keys.index(day)]
+            if not self.days[0] <= value <= self.days[1]:
+                problem = (
+                    f'{value} is not a day of feature set "{name}", which has {self.days[0]} to '
+                    f"{self.days[1]}"
+                )
+                raise _invalid(day.name, problem, row.index)
+        candidates = self.declared.candidates(row.key)
+        vector = next((self.vectors[key] for key in candidates if key in self.vectors), None)
+        if vector is None:
+            problem = (
+                f'feature set "{name}" has no row for {", ".join(row.key)}; '
+                "GET /v1/features lists its keys"
+            )
+            raise _invalid(self.declared.keys[0].name, problem, row.index)
+        columns = [column.name for column in self.declared.columns]
+        if not isinstance(vector, list) or len(vector) != len(columns):
+            raise Unavailable(
+                f'feature set "{name}" has a row with other values than its columns; correct the '
+                "Job that publishes it"
+            )
+        values = dict(zip(columns, vector, strict=True))
+        return {each: values[each] for each in self.names}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from slipway_contract.features import FeatureSet, KeyType
 from slipway_contract.signature import Column, Lookup, Signature
 from slipway_contract.v2 import Datatype
 
@@ -18,17 +19,32 @@ def row_schema(columns: tuple[Column, ...]) -> Json:
     }
 
 
-def lookup_schema(lookup: Lookup, columns: tuple[Column, ...]) -> Json:
-    """Return the JSON Schema of a row with keys and a day.
+KEY_SCHEMAS: dict[KeyType, Json] = {
+    KeyType.TEXT: {"type": ["string", "integer"], "minLength": 1},
+    KeyType.INTEGER: {"type": "integer"},
+    KeyType.DATE: {"type": "string", "format": "date"},
+}
 
-    Inputs are optional; a given value overrides the looked-up one.
+
+def lookup_schema(lookup: Lookup, declared: FeatureSet | None, columns: tuple[Column, ...]) -> Json:
+    """Return the JSON Schema of a row with keys.
+
+    Inputs are optional; a given value overrides the looked-up one. Without a published feature
+    set, the types of the keys are unknown.
     """
-    named: Json = {name: {"type": "string", "minLength": 1} for name in lookup.keys}
-    named[lookup.date] = {"type": "string", "format": "date"}
+    types = dict.fromkeys(lookup.keys, KeyType.TEXT)
+    if lookup.date:
+        types[lookup.date] = KeyType.DATE
+    optional = set()
+    if declared:
+        types |= {key.name: key.type for key in declared.keys if key.name in types}
+        optional = {key.name for key in declared.keys if key.default}
+    named: Json = {name: KEY_SCHEMAS[kind] for name, kind in types.items()}
+    required = [name for name in named if name not in optional]
     return {
         "type": "object",
         "properties": named | {column.name: column_schema(column) for column in columns},
-        "required": [*named, *(column.name for column in columns if not column.lookup)],
+        "required": [*required, *(column.name for column in columns if not column.lookup)],
         "additionalProperties": False,
     }
 

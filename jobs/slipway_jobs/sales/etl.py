@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from slipway.errors import Refused, Unavailable, WrongParameter
 
-from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, WINDOW, FeatureRequest, features
+from slipway_jobs.sales.features import REACH, WINDOW, FeatureRequest, feature_set, features
 from slipway_jobs.sales.synthetic import SEED, synthetic_rows
 from slipway_jobs.sales.table import ANY, Rejected, Sale, Sales, read_rows
-from slipway_jobs.sales.warehouse import FeatureSet, Warehouse, warehouse
+from slipway_jobs.sales.warehouse import Warehouse, warehouse
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
         _check_rejected(row_filter, taken, request.max_rejected, source)
         written, newest = db.write(), db.newest()
         db.record(source, synthetic, written, row_filter.rejected, newest)
-        published = publish(db, newest, synthetic) if newest else None
+        published = publish(db, newest, synthetic, request.time_zone) if newest else None
     return {
         "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": request.time_zone,
         "rows": taken + row_filter.rejected,
@@ -110,7 +110,7 @@ def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def publish(db: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
+def publish(db: Warehouse, newest: date, synthetic: bool, time_zone: str = "UTC") -> dict[str, Any]:
     """Compute the features of the morning after ``newest`` for the next days, and store them.
 
     They cover all pairs, and unknown pairs by wildcards.
@@ -121,31 +121,30 @@ def publish(db: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
     entities = _entities(sales)
     days = np.arange(np.datetime64(morning), np.datetime64(last) + 1)
     requested = FeatureRequest(
-        store=np.tile([store for (store, _), _ in entities], len(days)),
-        product=np.tile([name for (_, name), _ in entities], len(days)),
+        store=np.tile([store for store, _ in entities], len(days)),
+        product=np.tile([name for _, name in entities], len(days)),
         day=np.repeat(days, len(entities)),
         made=np.full(len(days) * len(entities), np.datetime64(morning)),
     )
-    about = FeatureSet(
-        LOOKUP.features, [column.name for column in COLUMNS], newest, morning, last, synthetic
+    rows = ((*entity, day) for day, entity in product(days.astype(date), entities))
+    declared = feature_set(newest, time_zone, synthetic)
+    count = db.publish(
+        declared, zip(rows, features(sales, requested).astype(object).tolist(), strict=True)
     )
-    rows = ((day, entity, rank) for day, (entity, rank) in product(days.astype(date), entities))
-    db.replace_features(about, rows, features(sales, requested))
     return {
-        "name": about.name,
+        "name": declared.name,
         "from": morning.isoformat(),
         "to": last.isoformat(),
-        "rows": len(requested),
+        "rows": count,
     }
 
 
-def _entities(sales: Sales) -> list[tuple[tuple[str, str], int]]:
-    """Return keys with their rank: pairs, then (any, product), (store, any), (any, any)."""
+def _entities(sales: Sales) -> list[tuple[str, str]]:
+    """Return the keys: pairs, (any, product), (store, any), (any, any)."""
     pairs = sorted(set(zip(sales.store.tolist(), sales.product.tolist(), strict=True)))
     products = [(ANY, name) for name in sorted({name for _, name in pairs})]
     stores = [(name, ANY) for name in sorted({name for name, _ in pairs})]
-    ranked = enumerate((pairs, products, stores, [(ANY, ANY)]))
-    return [(entity, rank) for rank, group in ranked for entity in group]
+    return [*pairs, *products, *stores, (ANY, ANY)]
 
 
 def _mirrored(settings: Settings) -> Path | None:

@@ -7,10 +7,12 @@ is planned.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 from slipway.errors import Leakage
+from slipway.features import FeatureColumn, FeatureKey, FeatureSet, KeyType
 from slipway.training.dataset import Floats
 from slipway_contract.signature import Column, Lookup
 from slipway_contract.v2 import Datatype
@@ -28,6 +30,9 @@ WINDOW = 28
 """Days before the morning that the features cover."""
 REACH = 14
 """Days, from the morning's own, for which forecasts are made."""
+
+MAX_AGE_SECONDS = 52 * 3600
+"""Age of the newest day from which a load is overdue: it runs each night."""
 
 Days = NDArray[np.datetime64]
 Names = NDArray[np.str_]
@@ -79,6 +84,32 @@ COLUMNS = (
     _column("promotion", "1: a promotion is planned for the requested day"),
 )
 """Inputs of the model, in this order."""
+
+
+def feature_set(newest: date, time_zone: str, synthetic: bool) -> FeatureSet:
+    """Return the declaration of the features of the days after ``newest``."""
+    return FeatureSet(
+        name=LOOKUP.features,
+        description="sales of a product in a store before a morning, for forecasts of later days",
+        owner="slipway-sales",
+        keys=(
+            *(FeatureKey(name=name) for name in LOOKUP.keys),
+            FeatureKey(name="date", type=KeyType.DATE, default="tomorrow"),
+        ),
+        columns=tuple(
+            FeatureColumn(
+                name=each.name,
+                datatype=each.datatype,
+                description=each.description,
+                unit=each.unit,
+            )
+            for each in COLUMNS
+        ),
+        newest=newest,
+        max_age_seconds=MAX_AGE_SECONDS,
+        time_zone=time_zone,
+        synthetic=synthetic,
+    )
 
 
 @dataclass(frozen=True)

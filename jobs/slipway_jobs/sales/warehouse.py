@@ -1,7 +1,7 @@
-"""Adapter of the warehouse: sales, and features for the next days, in PostgreSQL tables."""
+"""Adapter of the warehouse: sales in PostgreSQL tables, and the features that are published."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -9,7 +9,7 @@ from datetime import date
 import psycopg
 from psycopg import Connection
 from slipway.errors import Refused
-from slipway.training.dataset import Floats
+from slipway.features import FeatureSet, Row, publish
 
 from slipway_jobs.errors import WarehouseError
 from slipway_jobs.postgresql import connect
@@ -70,6 +70,8 @@ _MIGRATIONS = (
     COMMENT ON COLUMN warehouse.features.rank
       IS 'of the matching rows, the smallest is used';
     """,
+    # The tables feature_sets and feature_rows of the gateway took their place.
+    "DROP TABLE warehouse.features, warehouse.feature_sets",
 )
 _LOCK = 0x73616C6573
 """Advisory lock of a load; the number is "sales" in ASCII."""
@@ -111,19 +113,6 @@ class Written:
     unchanged: int
 
 
-@dataclass(frozen=True)
-class FeatureSet:
-    """A set of features for the next days, with one definition."""
-
-    name: str
-    columns: Sequence[str]
-    newest: date
-    """Day of the newest fact in the features."""
-    first_day: date
-    last_day: date
-    synthetic: bool
-
-
 class Warehouse:
     """The warehouse within one transaction, which stores everything or nothing."""
 
@@ -151,11 +140,8 @@ class Warehouse:
                 )
 
     def clear(self) -> None:
-        """Delete all sales and features."""
-        self._connection.execute(
-            "TRUNCATE warehouse.sales, warehouse.stores, warehouse.products, "
-            "warehouse.features, warehouse.feature_sets"
-        )
+        """Delete all sales."""
+        self._connection.execute("TRUNCATE warehouse.sales, warehouse.stores, warehouse.products")
 
     def is_synthetic(self) -> bool | None:
         """Return whether its sales are generated; None when there are none."""
@@ -222,32 +208,9 @@ class Warehouse:
             cursor.itersize = 10_000
             return Sales.of(cursor.execute(_SALES, [since, until]))  # type: ignore[arg-type]
 
-    def replace_features(
-        self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats
-    ) -> None:
-        """Replace a feature set.
-
-        ``rows`` are day, values of the keys and rank; ``vectors`` [rows, columns] have the order of
-        the set's columns.
-        """
-        self._connection.execute("DELETE FROM warehouse.feature_sets WHERE name = %s", [about.name])
-        self._connection.execute(
-            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, "
-            "synthetic)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
-            [
-                about.name,
-                list(about.columns),
-                about.newest,
-                about.first_day,
-                about.last_day,
-                about.synthetic,
-            ],
-        )
-        statement = "COPY warehouse.features (feature_set, day, entity, rank, vector) FROM STDIN"
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for (day, entity, rank), vector in zip(rows, vectors, strict=True):
-                copy.write_row((about.name, day, list(entity), rank, vector.tolist()))
+    def publish(self, declared: FeatureSet, rows: Iterable[Row]) -> int:
+        """Replace a feature set; return the number of its rows. Raises Refused."""
+        return publish(self._connection, declared, rows)
 
 
 @contextmanager
