@@ -156,9 +156,9 @@ test: install ## the fast tests: those that are not marked as slow; no cluster
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(SUITES:%=test-%)
 	@rm -rf $(SCRATCH)
 test-gateway:
-	$(call PYTEST,$(VENV),gateway,$(WORKERS)) -m "not slow" --budget 165 $(GATEWAY_TESTS)
+	$(call PYTEST,$(VENV),gateway,$(WORKERS)) -m "not slow" --budget 175 $(GATEWAY_TESTS)
 test-jobs:
-	$(call PYTEST,$(VENV),jobs,$(WORKERS)) -m "not slow" --budget 235 $(JOBS_TESTS)
+	$(call PYTEST,$(VENV),jobs,$(WORKERS)) -m "not slow" --budget 225 $(JOBS_TESTS)
 test-serving:
 	$(call PYTEST,$(VENV_SERVING),serving,1) -m "not slow" --budget 120 tests/serving
 
