@@ -270,7 +270,10 @@ def test_a_job_of_the_schedule_is_a_training_without_a_submitter(
     client: Client, marie: str
 ) -> None:
     own = {labels.PURPOSE: "training", labels.MODEL: "heart"}
-    name = client.environment.cluster.create_job("train-heart", labels=own)["metadata"]["name"]
+    job = client.environment.cluster.create_job(
+        "train-heart", env={"SLIPWAY_ACTOR": "slipway"}, labels=own
+    )
+    name = job["metadata"]["name"]
     found = ended(client, marie, f"/v1/models/heart/trainings/{name}")
     assert (found["state"], found["submittedBy"], found["parameters"]) == ("succeeded", "", {})
     listed = client.get("/v1/models/heart/trainings", marie).json()["trainings"]
