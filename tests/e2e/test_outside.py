@@ -27,7 +27,11 @@ JOB = {
     "schedule": "*/2 * * * *",
     "timeZone": "Europe/Berlin",
 }
-SPEC = {"predictor": {"resources": RESOURCES}, "training": {"job": JOB}}
+SPEC = {
+    "predictor": {"resources": RESOURCES},
+    "scale": {"minReplicas": 1, "maxReplicas": 1},
+    "training": {"job": JOB},
+}
 
 
 @pytest.fixture
@@ -69,9 +73,14 @@ def test_a_project_of_the_wheel_lives_on_the_cluster_as_its_model_declares() -> 
         key: JOB[key] for key in ("image", "args")
     }
     assert _chosen(job) == RESOURCES
-    (pod,) = _predictors("1")
-    (server,) = [each for each in pod["spec"]["containers"] if each["name"] == "kserve-container"]
-    assert _chosen(server) == RESOURCES
+    servers = [
+        each
+        for pod in objects("pods", f"serving.kserve.io/inferenceservice={MODEL}-1")
+        for each in pod["spec"]["containers"]
+        if each["name"] == "kserve-container"
+    ]
+    assert servers
+    assert [_chosen(each) for each in servers] == [RESOURCES] * len(servers)
 
     kubectl("patch", "cronjob", f"train-{MODEL}", "--patch", '{"spec": {"schedule": "@yearly"}}')
     other = {"spec": {"predictor": {"model": {"resources": {"limits": {"cpu": "300m"}}}}}}
@@ -110,7 +119,3 @@ def _service(version: str) -> dict[str, Any]:
 def _object(kind: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(kubectl("get", kind, name, "--output", "json").stdout)
     return found
-
-
-def _predictors(version: str) -> list[dict[str, Any]]:
-    return objects("pods", f"serving.kserve.io/inferenceservice={MODEL}-{version}")
