@@ -142,6 +142,15 @@ def test_the_response_has_the_age_of_the_features_and_the_receipt_the_keys(
     assert parameters["asked"] == f'[["Bremen","bread","{today()}"]]'
 
 
+def test_a_day_that_is_not_sent_is_tomorrow_and_a_number_is_its_digits(client: Client) -> None:
+    given = row(ahead=1)
+    tomorrow = ask(client, given).json()["predictions"]
+    del given["date"]
+    assert ask(client, given).json()["predictions"] == tomorrow
+    number, digits = ask(client, row(store=7)), ask(client, row(store="7"))  # type: ignore[arg-type]
+    assert number.json()["predictions"] == digits.json()["predictions"]
+
+
 def test_an_unknown_pair_gets_the_features_of_others(client: Client) -> None:
     answer = ask(
         client,
