@@ -40,6 +40,7 @@ from slipway_gateway.errors import GatewayError, error_response
 from slipway_gateway.eventlog.erasure import PseudonymCleanup
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.images import ImageStore
+from slipway_gateway.eventlog.listing import Listing
 from slipway_gateway.eventlog.retention import EventRetention
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.eventlog.spool import Spool
@@ -55,6 +56,7 @@ from slipway_gateway.inference.endpoints import Endpoints
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.openapi import document as v2_document
 from slipway_gateway.inference.prediction import EventSink, Predictions
+from slipway_gateway.inference.prediction_list import PredictionLog
 from slipway_gateway.inference.predictors import Predictors
 from slipway_gateway.inference.receipts import Receipts
 from slipway_gateway.inference.response_cache import ResponseCache
@@ -83,7 +85,7 @@ if TYPE_CHECKING:
     from slipway_gateway.control.exports import Exports
     from slipway_gateway.people.accounts import Accounts
 
-DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions/.*)"
+DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions(/.*)?)"
 OTHER_SERVERS_PATHS = r"/v1/models/[^/]+(:|/versions/[^/]+[:/]).*"
 """Prediction paths of other model servers, whose error text names the path here."""
 PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?"
@@ -346,11 +348,12 @@ def _accounts(base: Infrastructure, keys: IssuerKeys) -> "Accounts | None":
 def data_routes(
     base: Infrastructure, events: Events, data: Inference, access: Access
 ) -> list[Router]:
-    """Build the routes of the data plane in FastAPI: predictions from rows, and receipts."""
+    """Build the routes of the data plane in FastAPI: predictions from rows, list and receipts."""
     receipts = Receipts(
         data.metadata_cache, events.log, events.shipper, events.images, access.grants, base.metrics
     )
-    return [data.rows.router(), receipts.router()]
+    log = PredictionLog(data.routes, access.grants, Listing(base.database), events.shipper)
+    return [data.rows.router(), log.router(), receipts.router()]
 
 
 def control_routes(

@@ -34,6 +34,7 @@ from slipway.responses import (
     PolicyContent,
     PolicyList,
     PredictionAnswer,
+    PredictionList,
     Promotion,
     PromotionList,
     Receipt,
@@ -97,6 +98,22 @@ predict: Operation[PredictionAnswer | AcceptedTask] = Operation(
     headers=("Prefer", "Idempotency-Key", "Slipway-Priority"),
     body=True,
     safe=True,
+)
+list_predictions = Operation(
+    "GET",
+    "/v1/predictions",
+    PredictionList,
+    query=(
+        "model",
+        "version",
+        "caller",
+        "since",
+        "until",
+        "status",
+        "label",
+        "cursor",
+        "limit",
+    ),
 )
 get_receipt = Operation("GET", "/v1/predictions/{request_id}", Receipt)
 create_feedback = Operation(

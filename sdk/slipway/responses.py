@@ -390,6 +390,29 @@ class PredictionAnswer(Response, frozen=True, kw_only=True):
     features: FeaturesAnswer | None = None
 
 
+class PredictionEntry(Response, frozen=True, kw_only=True):
+    """A logged prediction; its receipt also has the inputs."""
+
+    request_id: str
+    time: datetime
+    model: str
+    version: str
+    role: str
+    status: int
+    latency_ms: float
+    caller: str
+    prediction: Any
+    label: Any
+    correct: bool | None
+
+
+class PredictionList(Response, frozen=True, kw_only=True):
+    """Predictions, newest first."""
+
+    predictions: list[PredictionEntry]
+    next_cursor: str | None
+
+
 class Promotion(Response, frozen=True, kw_only=True):
     """A promotion Job, available until the cluster deletes it."""
 

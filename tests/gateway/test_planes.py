@@ -60,6 +60,7 @@ def test_the_data_plane_predicts_and_returns_receipts(data: Process) -> None:
     assert client.infer("heart").status_code == 200
     assert client.get("/v2/models/heart/ready").status_code == 200
     assert client.get(f"/v1/predictions/{predict(client)}").json()["model"] == "heart"
+    assert client.get("/v1/predictions").json()["predictions"][0]["model"] == "heart"
     assert client.post("/v1/models/heart/predictions", {}, None).status_code == 401
     for path in ("/livez", "/readyz", "/v2/health/ready"):
         assert client.get(path, who=None).status_code == 200

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import Field
 from slipway_contract.errors import InvalidInput
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
@@ -13,23 +13,13 @@ from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from slipway_gateway.access.route import PROBLEMS, Router
 from slipway_gateway.access.rules import SCIENTIFIC, Permission
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.http.schema import Schema
+from slipway_gateway.http.schema import Schema, Time
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
 
 DAYS = timedelta(days=30)
 PARQUET = "application/vnd.apache.parquet"
-
-
-def _is_text(given: object) -> object:
-    """Reject numbers, which pydantic parses as seconds since 1970 and RFC 3339 does not."""
-    if isinstance(given, str) and "T" not in given.upper():
-        raise ValueError("is not a date and time such as 2026-01-31T12:00:00Z")
-    return given
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]
 Since = Annotated[
     Time | None,
     Query(description="start of the interval, inclusive; default: 30 days before `until`"),

@@ -11,6 +11,8 @@ from slipway_contract.v2 import TensorMetadata, check_values, element_count
 from slipway_contract.values import plain_values, text_value
 
 FIELD = "label"
+SHORT_VALUES = 5
+SHORT_TEXT = 100
 
 
 class Label(NamedTuple):
@@ -38,15 +40,15 @@ def judge(outputs: Sequence[Column], response: str | None, label: Any) -> Label:
     """
     if label is None:
         return Label(None)
-    tensors = _tensors(response)
-    columns = outputs or [column for column in map(_column, tensors) if column]
+    predicted = tensors(response)
+    columns = outputs or [column for column in map(_column, predicted) if column]
     column = _labelled(columns)
     if column is None or element_count(column.shape) != 1:
         return Label(label)
     given = label if isinstance(label, list) else [label]
     labels = _values(column, given)
-    found = next((tensor for tensor in tensors if tensor.get("name") == column.name), None)
-    rows = _rows(found or (tensors[0] if tensors else {}))
+    found = next((tensor for tensor in predicted if tensor.get("name") == column.name), None)
+    rows = _rows(found or (predicted[0] if predicted else {}))
     if rows is not None and len(labels) != rows:
         raise InvalidInput(
             FIELD,
@@ -56,6 +58,36 @@ def judge(outputs: Sequence[Column], response: str | None, label: Any) -> Label:
     correct = _confirmed(column, found, labels)
     normalized = labels if isinstance(label, list) else labels[0]
     return Label(normalized) if correct is None else Label(normalized, len(labels), correct)
+
+
+def short_prediction(response: str | None) -> Any:
+    """Return the values that a label of the prediction refers to, shortened for a list.
+
+    It is one value for one number, otherwise a list of at most ``SHORT_VALUES``; None for a
+    response without outputs.
+    """
+    predicted = tensors(response)
+    if not predicted:
+        return None
+    found = next((each for each in predicted if each.get("name") == FIELD), predicted[0])
+    return short(found.get("data"))
+
+
+def short(value: Any) -> Any:
+    """Return the first values of a list, or its only one; texts and nested values are cut."""
+    if isinstance(value, list):
+        values = [_cut(each) for each in value[:SHORT_VALUES]]
+        return values[0] if len(value) == 1 else values
+    return _cut(value)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        try:
+            value = orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:  # it is nested too deeply
+            return None
+    return value[:SHORT_TEXT] if isinstance(value, str) else value
 
 
 def _labelled(columns: Sequence[Column]) -> Column | None:
@@ -102,7 +134,7 @@ def _rows(tensor: dict[str, Any]) -> int | None:
     return shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], int) else None
 
 
-def _tensors(response: str | None) -> list[dict[str, Any]]:
+def tensors(response: str | None) -> list[dict[str, Any]]:
     """Return the outputs of a V2 response; an empty list for any other text."""
     try:
         outputs = orjson.loads(response or "")["outputs"]

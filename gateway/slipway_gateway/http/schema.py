@@ -1,6 +1,8 @@
 """The base of the schemas under ``/v1``: camelCase JSON, described for OpenAPI."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 from slipway_contract.body import CallerBody
 
@@ -27,3 +29,13 @@ class Problem(Schema):
     instance: str
     request_id: str
     errors: list[dict[str, str]] | None = None
+
+
+def _is_text(given: object) -> object:
+    """Reject numbers, which pydantic parses as seconds since 1970 and RFC 3339 does not."""
+    if isinstance(given, str) and "T" not in given.upper():
+        raise ValueError("is not a date and time such as 2026-01-31T12:00:00Z")
+    return given
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]

@@ -102,8 +102,9 @@ prediction_events = Table(
         DateTime(timezone=True),
         comment="when retention removed request and response; null: it has not",
     ),
-    Index("prediction_events_model_time", "model", "time"),
-    Index("prediction_events_subject", "subject"),
+    Index("prediction_events_by_model", "model", "time", "request_id"),
+    Index("prediction_events_by_subject", "subject", "time", "request_id"),
+    Index("prediction_events_by_time", "time", "request_id"),
     Index(
         "prediction_events_bodies",
         "model",
