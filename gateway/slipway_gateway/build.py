@@ -360,6 +360,7 @@ def control_routes(
     base: Infrastructure, events: Events, data: Inference, access: Access
 ) -> list[Router]:
     """Build the routes of the control plane that the OpenAPI document describes."""
+    from slipway_gateway.control.account import Account
     from slipway_gateway.control.administration import Administration
     from slipway_gateway.control.declarations import Declarations
     from slipway_gateway.control.exports import Exports
@@ -393,6 +394,7 @@ def control_routes(
         Labels(data.routes, database, exports).router(),
         *people_routes(base, access),
         *Administration(policies, grants, Audit(database)).routers(),
+        Account(access.grants, access.ledger, events.shipper).router(),
         Usage(access.ledger, events.shipper).router(),
         Rollbacks(base.cluster, data.routes, Audit(database)).router(),
         *job_routes(base, data, access, exports),

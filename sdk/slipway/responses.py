@@ -198,7 +198,7 @@ class ImageLink(Response, frozen=True, kw_only=True):
 
 
 class Me(Response, frozen=True, kw_only=True):
-    """The caller, from the token."""
+    """The caller, from the token, with its grants and quotas."""
 
     subject: str
     account: str
@@ -206,6 +206,8 @@ class Me(Response, frozen=True, kw_only=True):
     groups: list[str]
     roles: list[str]
     expires: datetime
+    grants: list[MyGrant] | None
+    limits: list[MyLimit] | None
 
 
 class ModelAnswer(Response, frozen=True, kw_only=True):
@@ -346,6 +348,25 @@ class ModelResource(Response, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     spec: dict[str, Any]
     status: dict[str, Any]
+
+
+class MyGrant(Response, frozen=True, kw_only=True):
+    """A grant of the caller or of one of its groups."""
+
+    models: str
+    policy: str
+    expires: datetime | None
+
+
+class MyLimit(Response, frozen=True, kw_only=True):
+    """A quota of the caller under a policy."""
+
+    policy: str
+    period: str
+    limit: int
+    used: int
+    remaining: int
+    reset_at: datetime
 
 
 class NewWebhook(Response, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -169,6 +169,47 @@ def test_callers_see_their_own_usage_and_admins_all(own_environment: Environment
         assert client.get("/v1/usage?subject=ada", "bob").status_code == 403
         assert client.get("/v1/usage?last=2020-01-01").json()["total"] == 0
         assert client.get("/v1/usage?first=soon").status_code == 422
+
+
+def test_the_caller_sees_its_grants_and_what_is_left(own_environment: Environment) -> None:
+    limited(own_environment, requests_per_day=3, requests_per_month=10)
+    with psycopg.connect(own_environment.database_url) as connection:
+        connection.execute(
+            "INSERT INTO grants (grant_id, grantee, models, policy, expires) VALUES "
+            "('1', 'user:ada', 'heart', 'trial', '2999-01-01Z'), "
+            "('2', 'user:ada', 'past', 'trial', '2020-01-01Z')"
+        )
+        connection.execute(
+            "INSERT INTO usage VALUES ('user:ada', 'trial', '2020-01-01', 100), "
+            "('user:bob', 'trial', now(), 2), ('user:ada', 'other', now(), 2)"
+        )
+    avoid_midnight()
+    with own_environment.gateway() as client:
+        assert [client.infer("heart").status_code for _ in range(2)] == [200] * 2
+        me = client.get("/v1/me").json()
+        assert me["grants"] == [
+            {"models": "heart", "policy": "trial", "expires": "2999-01-01T00:00:00Z"},
+            {"models": "*", "policy": "trial", "expires": None},
+        ]
+        limits = [list(each.values())[:5] for each in me["limits"]]
+        assert limits == [["trial", "day", 3, 2, 1], ["trial", "month", 10, 2, 8]]
+        day, month = (datetime.fromisoformat(each["resetAt"]) for each in me["limits"])
+        assert day.date() == datetime.now(UTC).date() + timedelta(days=1)
+        assert (month.day, month.hour, month > datetime.now(UTC)) == (1, 0, True)
+        other = client.get("/v1/me", own_environment.issuer.token("eve", "guests")).json()
+        assert (other["grants"], other["limits"]) == ([], [])
+
+
+def test_the_caller_is_described_without_its_quotas_while_the_database_is_away(
+    own_environment: Environment,
+) -> None:
+    limited(own_environment, requests_per_day=3)
+    with own_environment.gateway() as client:
+        assert client.get("/v1/me").json()["limits"][0]["remaining"] == 3
+        with psycopg.connect(own_environment.database_url) as connection:
+            connection.execute("ALTER TABLE usage RENAME TO hidden")
+        me = client.get("/v1/me").json()
+    assert (me["subject"], me["limits"]) == ("user:ada", None)
 
 
 @pytest.mark.slow

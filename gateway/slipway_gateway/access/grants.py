@@ -69,6 +69,16 @@ class Grants:
             self._decisions[key] = found
         return found
 
+    def of(self, caller: Caller, now: float) -> list[Grant]:
+        """Return all grants of the caller that have not expired, by precedence."""
+        found = [
+            grant
+            for grantee in caller.grantees
+            for grant in self._by_grantee.get(grantee, ())
+            if now < grant.expires
+        ]
+        return sorted(found, key=lambda each: each.rank)
+
     def _search(self, grantees: tuple[str, ...], model: str, now: float) -> Grant | None:
         fitting = [
             grant

@@ -1,7 +1,7 @@
-"""Models under ``/v1``: the granted models with their signatures and cards, and the caller."""
+"""Models under ``/v1``: the granted models with their signatures and cards."""
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query, Response
@@ -14,7 +14,7 @@ from slipway_contract.v2 import InferenceRequest
 
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
-from slipway_gateway.access.rules import ALL, SIGNED_IN, Permission
+from slipway_gateway.access.rules import ALL, Permission
 from slipway_gateway.control.lifecycle import LifecycleStep, lifecycle
 from slipway_gateway.errors import NotFound, Unavailable
 from slipway_gateway.http.conditional import NOT_MODIFIED, IfNoneMatch, conditional
@@ -30,22 +30,6 @@ _Version = Annotated[
 _MARKDOWN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}
 }
-
-
-class Me(Schema):
-    """The caller, from the token."""
-
-    subject: str = Field(
-        description=(
-            "name of the caller in receipts, usage, grants and the audit: `user:ada` or "
-            "`client:nightly`"
-        )
-    )
-    account: str = Field(description="`sub` of the token")
-    name: str | None
-    groups: list[str]
-    roles: list[str]
-    expires: datetime
 
 
 class ModelCondition(Schema):
@@ -120,7 +104,7 @@ class ModelList(Schema):
 
 
 class Models:
-    """The routes of models under ``/v1``, and of the caller."""
+    """The routes of models under ``/v1``."""
 
     def __init__(
         self,
@@ -136,13 +120,6 @@ class Models:
 
     def router(self) -> Router:
         router = Router(prefix="/v1", responses=PROBLEMS)
-        router.add(
-            "GET /me",
-            self.get_me,
-            Permission("me", SIGNED_IN),
-            tags=["account"],
-            summary="Return your account and roles",
-        )
         describe = Permission("describe", ALL)
         router.add(
             "GET /models",
@@ -172,18 +149,6 @@ class Models:
             responses=_MARKDOWN,
         )
         return router
-
-    async def get_me(self, context: CurrentContext) -> Me:
-        caller = context.caller
-        expires = datetime.fromtimestamp(caller.expires, UTC)
-        return Me(
-            subject=caller.subject,
-            account=caller.account,
-            name=caller.name,
-            groups=list(caller.groups),
-            roles=sorted(caller.roles),
-            expires=expires,
-        )
 
     async def list_models(
         self, context: CurrentContext, if_none_match: IfNoneMatch = None

@@ -6,10 +6,10 @@ request is counted twice.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.limits.policy import Policy
@@ -163,6 +163,28 @@ class Ledger:
         """Return the ledger rows of a subject, sorted by day and policy."""
         query = select(usage).where(usage.c.subject == subject, usage.c.day.between(first, last))
         return await self._database.run(query.order_by(usage.c.day, usage.c.policy))
+
+    async def used(
+        self, subject: str, policies: list[str], day: date
+    ) -> dict[tuple[str, str], int]:
+        """Return the requests of the ``day`` and of its month, by policy and period."""
+        on_day = func.coalesce(func.sum(usage.c.requests).filter(usage.c.day == day), 0)
+        query = (
+            select(usage.c.policy, func.sum(usage.c.requests).label("month"), on_day.label("day"))
+            .where(
+                usage.c.subject == subject,
+                usage.c.policy.in_(policies),
+                usage.c.day >= day.replace(day=1),
+                usage.c.day < (day.replace(day=1) + timedelta(days=32)).replace(day=1),
+            )
+            .group_by(usage.c.policy)
+        )
+        rows = await self._database.run(query)
+        return {
+            (row.policy, period): int(getattr(row, period))
+            for row in rows
+            for period in ("day", "month")
+        }
 
 
 def _exhausted(row: Row[Any], requests: int) -> Exhausted:
