@@ -62,11 +62,25 @@ def _log_loss(truth: Labels, probabilities: Predictions) -> float:
     return float(metrics.log_loss(truth, exact, labels=np.arange(exact.shape[1])))
 
 
+def _auc(truth: Labels, probabilities: Predictions) -> float:
+    """Return the area by the rank sum (Mann and Whitney 1947); NaN without both classes.
+
+    scikit-learn's takes 250 times as long, and a promotion compares a thousand samples of the rows.
+    """
+    ranked = probabilities[:, 1]
+    if not np.isfinite(ranked).all():
+        raise ValueError("probabilities: a value is NaN or infinite")
+    cases, others = ranked[truth == 1], np.sort(ranked[truth == 0])
+    if not (len(cases) and len(others)):
+        return float("nan")
+    below, up_to = (np.searchsorted(others, cases, side) for side in ("left", "right"))
+    return float((below.sum() + up_to.sum()) / (2 * len(cases) * len(others)))
+
+
 AUC = Metric(
     "auc", Direction.MAX,
     "area under the ROC curve: probability that a case ranks above a non-case",
-    lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])), ranks=True,
-    of_classes=True, binary=True,
+    _auc, ranks=True, of_classes=True, binary=True,
 )  # fmt: skip
 BRIER = Metric(
     "brier", Direction.MIN, "mean squared error of the probability (Brier 1950)",
