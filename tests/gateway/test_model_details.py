@@ -1,6 +1,7 @@
 """A model's traffic, rollout, example, lifecycle and Events, and the OAuth metadata of the API."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ from slipway_cluster.interface import MODEL
 
 from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.predictor import ROW, Predictor
+from tests.support.waiting import wait_for
 
 PATH = "/.well-known/oauth-protected-resource"
 
@@ -123,6 +125,8 @@ def test_events_of_a_model_are_listed_newest_first(
     about = environment.cluster.get(MODEL, "heart")
     for number in range(3):
         environment.cluster.record(about, reason="TrafficMoved", message=f"move {number}")
+    moved = datetime.now(UTC).replace(microsecond=0)  # Events have whole seconds
+    wait_for("the next second", lambda: datetime.now(UTC) >= moved + timedelta(seconds=1))
     environment.cluster.record(about, reason="Crashed", message="version 4 ends", warning=True)
     environment.cluster.record(about, reason="Crashed", message="version 4 ends", warning=True)
     answer = client.get("/v1/models/heart/events?limit=1", marie)
