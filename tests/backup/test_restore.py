@@ -137,7 +137,7 @@ class Platform:
         """Return everything that a restore brings back."""
         return {
             "sales": self.rows("slipway", "SELECT * FROM warehouse.sales ORDER BY 1, 2, 3"),
-            "features": self.rows("slipway", "SELECT count(*) FROM warehouse.features"),
+            "features": self.rows("slipway", "SELECT count(*) FROM feature_rows"),
             "grants": self.rows("slipway", "SELECT * FROM grants ORDER BY 1"),
             "runs": [
                 self.rows(name, "SELECT * FROM runs ORDER BY 1") for name in ("mlflow", "identity")
