@@ -16,6 +16,7 @@ from slipway.errors import Refused
 from slipway.features import FeatureColumn, FeatureKey, FeatureSet, KeyType, Lookup, Row, publish
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
+from sqlalchemy import Engine, event
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
@@ -191,6 +192,27 @@ def test_a_feature_set_that_does_not_serve_the_version_gets_503(
     assert answer.status_code == 503
     assert f'feature set "customers-1" {problem}' in answer.json()["detail"]
     assert client.get("/v1/features").status_code == 200
+
+
+def test_a_declaration_is_parsed_once_until_its_row_changes(
+    shop: Environment, client: Client
+) -> None:
+    ask(client, {"customer": 17})
+    statements: list[str] = []
+
+    def record(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", record)
+    try:
+        assert ask(client, {"customer": 17}).status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", record)
+    about = [each for each in statements if "feature_" in each]
+    assert any("feature_rows" in each for each in about)
+    assert not any("columns" in each or "ANY(key)" in each for each in about), about
+    execute(shop, """UPDATE feature_sets SET keys = '[{"name": "person"}]'""")
+    assert ask(client, {"customer": 17}).status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,23 @@ log = logging.getLogger(__name__)
 ROW_BYTES = 64
 """Approximate JSON size in bytes of a looked-up row."""
 SOON = 3.0
+MOST_PARSED = 256
+"""Maximum number of declarations that are parsed once for many requests."""
 
 # Jobs write the tables. Names from a signature are bound values, never part of a statement.
+# xmin changes with each update, also with one in SQL that leaves ``computed`` as it is.
+_STATE = text("SELECT name, computed, xmin::text AS state FROM feature_sets WHERE name = :name")
 _SETS = text("""
     SELECT name, description, owner, keys, columns, newest, max_age_seconds, time_zone, synthetic,
-      computed, (
+      computed, xmin::text AS state
+    FROM feature_sets WHERE name = coalesce(CAST(:name AS text), name) ORDER BY name
+""")
+# It reads all rows with a wildcard in the first key, and is not part of any request.
+_EXAMPLES = text("""
+    SELECT name, (
         SELECT key FROM feature_rows WHERE feature_set = name AND NOT '*' = ANY(key)
           ORDER BY key LIMIT 1
-    ) AS example
-    FROM feature_sets WHERE name = coalesce(CAST(:name AS text), name) ORDER BY name
+    ) AS key FROM feature_sets
 """)
 _DAYS = text(
     "SELECT min(value), max(value) FROM feature_keys WHERE feature_set = :name AND key = :key"
@@ -65,8 +73,6 @@ class StoredSet:
 
     declared: FeatureSet
     computed: datetime
-    example: tuple[str, ...] | None
-    """The key of a row without wildcards."""
 
     def age(self) -> float:
         """Return the seconds since the end of the newest day in UTC."""
@@ -93,6 +99,10 @@ class Features:
         self._seconds = seconds
         self.known: Mapping[str, StoredSet] = {}
         """The feature sets of the last poll, for documents and metrics, not for predictions."""
+        self._examples: Mapping[str, Sequence[str]] = {}
+        """Keys of a row without wildcards by feature set, of the last poll."""
+        self._parsed: dict[str, tuple[tuple[datetime, str], StoredSet]] = {}
+        """Feature sets by name, each with the state of its row."""
 
     async def rows(
         self, signature: Signature, instances: Sequence[dict[str, Any]]
@@ -108,7 +118,7 @@ class Features:
         size, days = len(instances) * ROW_BYTES, ("", "")
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
-            stored = await _read(connection, lookup)
+            stored = await self._read(connection, lookup)
             _check(stored.declared, signature, lookup)
             asked = await run(size, _all_asked, stored.declared, lookup, instances)
             content = await run(size, _candidates, stored.declared, asked)
@@ -132,7 +142,7 @@ class Features:
             rows: Iterable[Row[Any]] = (await connection.execute(_SETS, {"name": None})).all()
         for row in rows:
             try:
-                found.append(_stored(row))
+                found.append(self._stored(row))
             except Unavailable as error:
                 log.warning("%s", error)
         return found
@@ -152,6 +162,8 @@ class Features:
         while True:
             with suppress(DatabaseUnavailable):  # the ages of the last poll still increase
                 self.known = {each.declared.name: each for each in await self.sets()}
+                rows = await self._database.run(_EXAMPLES)
+                self._examples = {row.name: row.key for row in rows if row.key}
                 self._metrics.features({name: each.age for name, each in self.known.items()})
             # Frequent until the first load, so that the API document soon has an example.
             await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))
@@ -159,26 +171,44 @@ class Features:
     def example(self, signature: Signature) -> dict[str, Any] | None:
         """Return a row for which there are features; None when there is none."""
         known = self.known.get(signature.lookup.features) if signature.lookup else None
-        if known is None or known.example is None:
+        example = self._examples.get(known.declared.name) if known else None
+        if known is None or example is None or len(example) != len(known.declared.keys):
             return None
         return {
             key.name: int(value) if key.type is KeyType.INTEGER else value
-            for key, value in zip(known.declared.keys, known.example, strict=True)
+            for key, value in zip(known.declared.keys, example, strict=True)
         }
 
+    async def _read(self, connection: AsyncConnection, lookup: Lookup) -> StoredSet:
+        """Return the feature set of a lookup. Raises Unavailable."""
+        name = {"name": lookup.features}
+        row = (await connection.execute(_STATE, name)).first()
+        if row is None:
+            raise Unavailable(
+                f'feature set "{lookup.features}" does not exist; run the Job that publishes it',
+                retry_after=60,
+            )
+        if (known := self._known(row)) is not None:
+            return known
+        return self._stored((await connection.execute(_SETS, name)).one())
 
-async def _read(connection: AsyncConnection, lookup: Lookup) -> StoredSet:
-    """Return the feature set of a lookup. Raises Unavailable."""
-    row = (await connection.execute(_SETS, {"name": lookup.features})).first()
-    if row is None:
-        raise Unavailable(
-            f'feature set "{lookup.features}" does not exist; run the Job that publishes it',
-            retry_after=60,
-        )
-    return _stored(row)
+    def _known(self, row: Row[Any]) -> StoredSet | None:
+        state, stored = self._parsed.get(row.name, (None, None))
+        return stored if state == (row.computed, row.state) else None
+
+    def _stored(self, row: Row[Any]) -> StoredSet:
+        """Return the feature set in a row. Raises Unavailable when its declaration is invalid."""
+        if (known := self._known(row)) is not None:
+            return known
+        stored = _parse(row)
+        self._parsed.pop(row.name, None)
+        while len(self._parsed) >= MOST_PARSED:
+            del self._parsed[next(iter(self._parsed))]
+        self._parsed[row.name] = ((row.computed, row.state), stored)
+        return stored
 
 
-def _stored(row: Row[Any]) -> StoredSet:
+def _parse(row: Row[Any]) -> StoredSet:
     """Return the feature set in a row. Raises Unavailable when its declaration is invalid."""
     fields = {name: getattr(row, name) for name in FeatureSet.model_fields}
     try:
@@ -190,10 +220,7 @@ def _stored(row: Row[Any]) -> StoredSet:
             f'feature set "{row.name}" has an invalid declaration: {place}: {first["msg"]}; '
             "correct the Job that publishes it"
         ) from None
-    example = tuple(row.example) if row.example else None
-    if example and len(example) != len(declared.keys):
-        example = None
-    return StoredSet(declared, row.computed, example)
+    return StoredSet(declared, row.computed)
 
 
 def _check(declared: FeatureSet, signature: Signature, lookup: Lookup) -> None:
