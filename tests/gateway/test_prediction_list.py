@@ -24,6 +24,7 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate
 from sqlalchemy import ColumnElement, true, tuple_
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import ROW
@@ -386,15 +387,38 @@ def nodes(plan: Any) -> Iterator[Any]:
         yield from nodes(each)
 
 
+def test_a_migration_does_not_wait_long_for_the_lock_of_a_column(
+    new_database: Callable[[], str],
+) -> None:
+    url = new_database()
+    migrate(url, "0019")
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT FROM prediction_events")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            migrate(url, "0020")
+    migrate(url, "0020")
+
+
 def test_the_indexes_are_built_while_events_are_written(new_database: Callable[[], str]) -> None:
     url = new_database()
     migrate(url, "0022")
+    number = "SELECT to_regclass('prediction_events_by_model')::oid"
     with (
         psycopg.connect(url) as writer,
         psycopg.connect(url, autocommit=True) as other,
         ThreadPoolExecutor(1) as pool,
     ):
+        assert other.execute("SELECT to_regclass('prediction_events_bodies')").fetchone() == (None,)
+        # The first two indexes of an upgrade that was interrupted.
+        other.execute(
+            "CREATE INDEX prediction_events_by_model ON prediction_events (model, time, request_id)"
+        )
+        built = other.execute(number).fetchone()
         other.execute("CREATE INDEX prediction_events_by_time ON prediction_events (status)")
+        other.execute(
+            "UPDATE pg_index SET indisvalid = false "
+            "WHERE indexrelid = 'prediction_events_by_time'::regclass"
+        )
         row = INSERT.replace("'r-'", "'{name}-'")
         writer.execute(row.format(ties=1, models=1, subjects=1, rows=1, name="a"))
         migration = pool.submit(migrate, url)
@@ -412,6 +436,12 @@ def test_the_indexes_are_built_while_events_are_written(new_database: Callable[[
             "SELECT indexrelid::regclass::text, indisvalid FROM pg_index "
             "WHERE indrelid = 'prediction_events'::regclass ORDER BY 1"
         ).fetchall()
+        assert other.execute(number).fetchone() == built
+        rebuilt = other.execute(
+            "SELECT pg_get_indexdef('prediction_events_by_time'::regclass)"
+        ).fetchone()
+        assert rebuilt
+        assert '("time", request_id)' in rebuilt[0]
     assert found == [
         ("prediction_events_bodies", True),
         ("prediction_events_by_model", True),
