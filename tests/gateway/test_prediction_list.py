@@ -188,6 +188,25 @@ def test_a_status_is_a_filter_by_number_and_by_class(
     assert listed(client, "eve", "version=9") == []
 
 
+def test_long_responses_and_labels_are_left_out(client: Client, environment: Environment) -> None:
+    """Read little of a page of 500: neither may occupy the event loop."""
+    made = predict(client, "lena")
+    client.post(f"{PATH}/{made}/feedback", {"label": 1}, "lena")
+    (entry,) = client.get(PATH, "lena").json()["predictions"]
+    assert (entry["prediction"], entry["label"]) == (1, 1)
+    with psycopg.connect(environment.database_url) as connection:
+        connection.execute(
+            "UPDATE feedback SET label = to_jsonb(repeat('x', 3000)) WHERE request_id = %s", [made]
+        )
+        connection.execute(
+            "UPDATE prediction_events SET response = response || repeat(' ', 3000) "
+            "WHERE request_id = %s",
+            [made],
+        )
+    (entry,) = client.get(f"{PATH}?label=any", "lena").json()["predictions"]
+    assert (entry["prediction"], entry["label"], entry["correct"]) == (None, None, True)
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -13,15 +13,27 @@ from enum import StrEnum
 from typing import Any, Self
 
 from slipway_contract.errors import InvalidInput
-from sqlalchemy import ColumnElement, Row, Select, case, func, select, true, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
 
 EXAMINED = 10_000
-LONGEST_RESPONSE = 32 * 2**10
-"""Maximum bytes of a response that a list reads for its short prediction."""
+LONGEST = 2 * 2**10
+"""Maximum bytes of a response or label that a list reads to shorten it."""
 EVENT = prediction_events.c
 KEY = (EVENT.time, EVENT.request_id)
 COLUMNS = (
@@ -167,12 +179,13 @@ def page_query(events: Select[Any], labelled: Labelled | None, limit: int) -> Se
         Labelled.CORRECT: is_correct,
         Labelled.INCORRECT: ~is_correct,
     }
-    is_short = func.octet_length(event.c.response) <= LONGEST_RESPONSE
+    has_short_response = func.octet_length(event.c.response) <= LONGEST
+    has_short_label = func.octet_length(cast(latest.c.label, Text)) <= LONGEST
     return (
         select(
             *(each for each in event.c if each.name != "response"),
-            case((is_short, event.c.response)).label("response"),
-            latest.c.label,
+            case((has_short_response, event.c.response)).label("response"),
+            case((has_short_label, latest.c.label)).label("label"),
             is_correct.label("is_correct"),
         )
         .select_from(event.outerjoin(latest, true()))

@@ -1,12 +1,13 @@
 """The list of logged predictions, ``GET /v1/predictions``."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import Field
 from slipway_contract.errors import InvalidInput
-from sqlalchemy import ColumnElement, or_, true
+from sqlalchemy import ColumnElement, Row, or_, true
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
@@ -14,12 +15,13 @@ from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
 from slipway_gateway.access.rules import ALL, SCIENTIFIC, Permission
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.eventlog.label_match import short, short_prediction
-from slipway_gateway.eventlog.listing import EVENT, Labelled, Listing, Position
+from slipway_gateway.eventlog.listing import EVENT, LONGEST, Labelled, Listing, Position
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.http.schema import Schema, Time
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.inference.routing import Routes
+from slipway_gateway.threads import run
 
 MOST_MERGED = 30
 """Maximum number of granted models whose predictions PostgreSQL merges by index."""
@@ -38,9 +40,16 @@ class PredictionEntry(Schema):
     latency_ms: float
     caller: str
     prediction: Any = Field(
-        description="the output that a label refers to, at most 5 values; null without a response"
+        description=(
+            "the output that a label refers to, at most 5 values; null without a response, and for "
+            "one of more than 2 KiB"
+        )
     )
-    label: Any = Field(description="the latest label, at most 5 values; null without one")
+    label: Any = Field(
+        description=(
+            "the latest label, at most 5 values; null without one, and for one of more than 2 KiB"
+        )
+    )
     correct: bool | None = Field(
         description="the label equals the prediction; null if they cannot be compared"
     )
@@ -113,22 +122,7 @@ class PredictionLog:
         page = await self._listing.page(
             scopes, filters, bounds=bounds, labelled=label, after=after, limit=limit
         )
-        entries = [
-            PredictionEntry(
-                request_id=row.request_id,
-                time=row.time,
-                model=row.model,
-                version=row.version,
-                role=row.role,
-                status=row.status,
-                latency_ms=row.latency_ms,
-                caller=row.subject,
-                prediction=short_prediction(row.response),
-                label=short(row.label),
-                correct=row.is_correct,
-            )
-            for row in page.rows
-        ]
+        entries = await run(len(page.rows) * 2 * LONGEST, _entries, page.rows)
         return PredictionList(predictions=entries, next_cursor=page.next and page.next.cursor)
 
     def _visible(
@@ -162,6 +156,25 @@ class PredictionLog:
     def _granted(self, context: RequestContext, models: list[str]) -> list[str]:
         find, now = self._grants.snapshot.find, context.arrived
         return [each for each in models if find(context.caller, each, now, exists=False)]
+
+
+def _entries(rows: Sequence[Row[Any]]) -> list[PredictionEntry]:
+    return [
+        PredictionEntry(
+            request_id=row.request_id,
+            time=row.time,
+            model=row.model,
+            version=row.version,
+            role=row.role,
+            status=row.status,
+            latency_ms=row.latency_ms,
+            caller=row.subject,
+            prediction=short_prediction(row.response),
+            label=short(row.label),
+            correct=row.is_correct,
+        )
+        for row in rows
+    ]
 
 
 def _has_status(status: str) -> ColumnElement[bool]:
