@@ -180,6 +180,22 @@ def test_the_days_of_the_installation_apply_to_models_without_their_own(
     }
 
 
+def test_bodies_of_a_model_beyond_the_facts_of_the_installation_extend_its_facts(
+    own_environment: Environment,
+) -> None:
+    own_environment.model("heart", ("3", 100), retention={"bodies": "100d"})
+    own_environment.model("lungs", ("3", 100))
+    for model in ("heart", "lungs"):
+        log_predictions(own_environment, model, 50, 70, 99, 101)
+    assert expire(own_environment, fact_days=60)
+    assert predictions(own_environment) == {
+        "heart-50": True,
+        "heart-70": True,
+        "heart-99": True,
+        "lungs-50": True,
+    }
+
+
 def test_the_days_of_a_deleted_model_remain_in_effect(own_environment: Environment) -> None:
     own_environment.model("heart", ("3", 100), retention=SENTENCE)
     assert expire(own_environment)

@@ -133,6 +133,8 @@ class EventRetention:
                     continue
                 bodies = (own and own.body_days) or self._body_days
                 facts = (own and own.fact_days) or self._fact_days
+                if facts and own and own.body_days:  # a body is not stored without its facts
+                    facts = max(facts, own.body_days)
                 if not await self._expire(row.model, bodies, facts, deadline):
                     log.info("retention has not completed within %g s and continues", seconds)
                     return False
