@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -9,7 +12,8 @@ import httpx2
 
 from slipway import exchange, operations
 from slipway.client import Authorization, Token, addressed, connection
-from slipway.exchange import TIMEOUT, Flow, Job, Request, request_of
+from slipway.errors import SlipwayError
+from slipway.exchange import TIMEOUT, Flow, Job, Request, replaced, request_of
 from slipway.operations import Operation
 from slipway.responses import FeedbackAnswer, Promotion, TaskAnswer, Training
 
@@ -23,8 +27,7 @@ class AsyncAuthorization(Authorization):
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Add the header."""
-        token = await asyncio.to_thread(self._token)
-        request.headers["Authorization"] = f"Bearer {token}"
+        request.headers["Authorization"] = await asyncio.to_thread(self._header)
         yield request
 
 
@@ -72,6 +75,23 @@ class AsyncClient:
         request = request_of(operation, parameters, body, files)
         return await self._run(exchange.respond(request))
 
+    async def pages(self, operation: Operation[T], **parameters: Any) -> AsyncIterator[T]:
+        """Return the pages of a list, from the one of ``parameters`` to the last."""
+        following: dict[str, Any] | None = {}
+        while following is not None:
+            parameters |= following
+            page = await self.call(operation, **parameters)
+            yield page
+            following = exchange.following(page)
+
+    async def download(self, operation: Operation[bytes], path: Path, **parameters: Any) -> None:
+        """Write the content of a response to a file, which is replaced when it is complete."""
+        request = request_of(operation, parameters)
+        async with self._streamed(request) as response:
+            with replaced(path) as file:
+                async for part in response.aiter_bytes():
+                    file.write(part)
+
     async def predict(self, model: str, rows: Any, *, top: int | None = None) -> Any:
         """Predict a data frame, or a list of rows as objects, in requests of 1,000 rows."""
         return await self._run(exchange.predict(model, rows, top))
@@ -94,7 +114,7 @@ class AsyncClient:
         """Submit true outcomes: of one request ID, or of the index of predictions, row by row."""
         return await self._run(exchange.label(ids, outcomes, comment))
 
-    async def train(self, model: str, **parameters: Any) -> Training:
+    async def train(self, model: str, /, **parameters: Any) -> Training:
         """Start a training with parameters of the model's task."""
         return await self.call(
             operations.create_training, model=model, body={"parameters": parameters}
@@ -114,23 +134,26 @@ class AsyncClient:
         request = request_of(
             operations.get_training_logs, {"model": model, "job": job, "follow": follow or None}
         )
-        with addressed(self.url):
-            built = self._build(request, httpx2.Timeout(TIMEOUT, read=None))
-            response = await self._http.send(built, stream=True)
-            try:
-                if not response.is_success:
-                    await response.aread()
-                    raise exchange.failure(response)
-                async for line in response.aiter_lines():
-                    yield line
-            finally:
-                await response.aclose()
+        async with self._streamed(replace(request, read_seconds=None)) as response:
+            async for line in response.aiter_lines():
+                yield line
 
-    def _build(self, request: Request, timeout: Any = httpx2.USE_CLIENT_DEFAULT) -> httpx2.Request:
+    def _build(self, request: Request) -> httpx2.Request:
         return self._http.build_request(
             request.method, request.path, params=request.query, headers=request.headers,
-            content=request.content, files=request.files, timeout=timeout,
+            content=request.content, files=request.files,
+            timeout=httpx2.Timeout(TIMEOUT, read=request.read_seconds),
         )  # fmt: skip
+
+    @asynccontextmanager
+    async def _streamed(self, request: Request) -> AsyncIterator[httpx2.Response]:
+        """Send a request and give its successful response, whose content is not read yet."""
+        response = await self._run(exchange.respond(replace(request, stream=True)))
+        with addressed(self.url):
+            try:
+                yield response
+            finally:
+                await response.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
         """Carry out the steps of a flow."""
@@ -147,6 +170,8 @@ class AsyncClient:
                     reply = None
                     continue
                 try:
-                    reply = await self._http.send(self._build(step))
-                except httpx2.TransportError as error:
+                    reply = await self._http.send(self._build(step), stream=step.stream)
+                    if not reply.is_success:
+                        await reply.aread()
+                except (httpx2.TransportError, SlipwayError) as error:
                     reply = error

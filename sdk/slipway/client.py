@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,8 +13,14 @@ import httpx2
 
 from slipway import exchange, operations
 from slipway import profile as profiles
-from slipway.errors import NoResponse, SlipwayError, WrongParameter
-from slipway.exchange import TIMEOUT, Flow, Job, Request, request_of
+from slipway.errors import (
+    NoResponse,
+    NoResult,
+    ProviderUnavailable,
+    SlipwayError,
+    WrongParameter,
+)
+from slipway.exchange import TIMEOUT, Flow, Job, Request, checked_url, replaced, request_of
 from slipway.operations import Operation
 from slipway.profile import LoginRequired
 from slipway.responses import FeedbackAnswer, Promotion, TaskAnswer, Training
@@ -22,6 +30,7 @@ Token = Callable[[], str]
 """Returns a valid access token; it may renew it, which takes a request."""
 
 POLL_SECONDS = 1.0
+_NO_URL = "SLIPWAY_URL: is not set; set it to the URL of the gateway, or run slipway login URL"
 
 
 class Authorization(httpx2.Auth):
@@ -34,8 +43,26 @@ class Authorization(httpx2.Auth):
         self, request: httpx2.Request
     ) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Add the header; a renewal of the token blocks, so an event loop calls it in a thread."""
-        request.headers["Authorization"] = f"Bearer {self._token()}"
+        request.headers["Authorization"] = self._header()
         yield request
+
+    def _header(self) -> str:
+        """Return the header. Its errors do not contain the token, nor name the gateway.
+
+        Raises WrongParameter for a token with characters that no header has, ProviderUnavailable.
+        """
+        try:
+            token = self._token().strip()
+        except (httpx2.TransportError, NoResponse) as error:
+            raise ProviderUnavailable(
+                f"access token: is not renewed: {error}; try again"
+            ) from error
+        if not token or not all("!" <= each <= "~" for each in token):
+            raise WrongParameter(
+                "access token: is empty, or has spaces, line breaks or characters outside ASCII; "
+                "set SLIPWAY_TOKEN to the token alone, without Bearer"
+            )
+        return f"Bearer {token}"
 
 
 def connection(
@@ -47,37 +74,46 @@ def connection(
     LoginRequired when there is no token.
     """
     named = profile or os.environ.get("SLIPWAY_PROFILE")
-    address = url or ("" if named else os.environ.get("SLIPWAY_URL", ""))
+    given = url or ("" if named else os.environ.get("SLIPWAY_URL", ""))
+    address = checked_url(given, "URL" if url else "SLIPWAY_URL") if given else ""
     if token is None and not named:
         token = os.environ.get("SLIPWAY_TOKEN") or _service_account(address)
     if token is None:
         found = profiles.chosen(profile)
-        if found is not None and address.rstrip("/") in ("", found.url):
+        if found is not None and address in ("", found.url):
             owner = found
             return found.url, lambda: profiles.access_token(owner)
     if not address:
-        raise WrongParameter(
-            "SLIPWAY_URL: is not set; set it to the URL of the gateway, or run slipway login URL"
-        )
-    if not address.startswith(("http://", "https://")):
-        raise WrongParameter(f"URL: {address!r} has no scheme; write for example https://{address}")
+        raise WrongParameter(_NO_URL)
     if token is None:
         raise LoginRequired(
             "SLIPWAY_TOKEN: is not set; set it to an access token of the identity provider, or run "
             f"slipway login {address}"
         )
     text = token
-    return address.rstrip("/"), (lambda: text) if isinstance(text, str) else text
+    return address, (lambda: text) if isinstance(text, str) else text
 
 
 def _service_account(url: str) -> Token | None:
-    """Return the token of the service account in the environment, None without one."""
+    """Return the token of the service account in the environment, None without one.
+
+    Its secret is not sent to a provider that another gateway than SLIPWAY_URL names.
+    """
     client_id, secret = (os.environ.get(f"SLIPWAY_CLIENT_{each}", "") for each in ("ID", "SECRET"))
     if not client_id or not secret:
         return None
+    if not url:
+        raise WrongParameter(_NO_URL)
     from slipway.login import ServiceAccount, discovered
 
-    issuer = os.environ.get("SLIPWAY_ISSUER") or discovered(url, None, None)[0]
+    issuer = os.environ.get("SLIPWAY_ISSUER", "")
+    if not issuer:
+        if url != os.environ.get("SLIPWAY_URL", "").rstrip("/"):
+            raise WrongParameter(
+                f"SLIPWAY_ISSUER: is not set, and {url} is not the gateway in SLIPWAY_URL; set "
+                "SLIPWAY_ISSUER to the identity provider of the service account"
+            )
+        issuer = discovered(url, None, None, remedy="set SLIPWAY_ISSUER")[0]
     return ServiceAccount(issuer, client_id, secret)
 
 
@@ -133,11 +169,28 @@ class Client:
         """Send an operation and return the HTTP response: status, headers, content."""
         return self._run(exchange.respond(request_of(operation, parameters, body, files)))
 
+    def pages(self, operation: Operation[T], **parameters: Any) -> Iterator[T]:
+        """Return the pages of a list, from the one of ``parameters`` to the last."""
+        following: dict[str, Any] | None = {}
+        while following is not None:
+            parameters |= following
+            page = self.call(operation, **parameters)
+            yield page
+            following = exchange.following(page)
+
+    def download(self, operation: Operation[bytes], path: Path, **parameters: Any) -> None:
+        """Write the content of a response to a file, which is replaced when it is complete."""
+        request = request_of(operation, parameters)
+        with self._streamed(request) as response, replaced(path) as file:
+            for part in response.iter_bytes():
+                file.write(part)
+
     def predict(self, model: str, rows: Any, *, top: int | None = None) -> Any:
         """Predict a data frame, or a list of rows as objects, in requests of 1,000 rows.
 
         Return a frame in the order of the rows for a frame; its index has the request IDs, see
-        ``label``. Return the responses for a list.
+        ``label``. Return the responses for a list. After an error, ``answers`` of the exception
+        has the same for the rows before it.
         """
         return self._run(exchange.predict(model, rows, top))
 
@@ -160,7 +213,7 @@ class Client:
         """Submit true outcomes: of one request ID, or of the index of predictions, row by row."""
         return self._run(exchange.label(ids, outcomes, comment))
 
-    def train(self, model: str, **parameters: Any) -> Training:
+    def train(self, model: str, /, **parameters: Any) -> Training:
         """Start a training with parameters of the model's task; see ``wait``."""
         return self.call(operations.create_training, model=model, body={"parameters": parameters})
 
@@ -178,16 +231,8 @@ class Client:
         request = request_of(
             operations.get_training_logs, {"model": model, "job": job, "follow": follow or None}
         )
-        with addressed(self.url):
-            built = self._build(request, httpx2.Timeout(TIMEOUT, read=None))
-            response = self._http.send(built, stream=True)
-            try:
-                if not response.is_success:
-                    response.read()
-                    raise exchange.failure(response)
-                yield from response.iter_lines()
-            finally:
-                response.close()
+        with self._streamed(replace(request, read_seconds=None)) as response:
+            yield from response.iter_lines()
 
     def declare(self, manifest: Mapping[str, Any]) -> bool:
         """Create or replace a Model; return whether it was created."""
@@ -198,7 +243,7 @@ class Client:
     def wait_ready(self, name: str, seconds: float) -> str:
         """Wait until the Model serves as it is declared now, and return its message.
 
-        Raises SlipwayError with the last message after the time.
+        Raises NoResult with the last message after the time.
         """
         until, message = time.monotonic() + seconds, ""
         while time.monotonic() < until:
@@ -207,16 +252,27 @@ class Client:
             if is_done:
                 return message
             time.sleep(POLL_SECONDS)
-        raise SlipwayError(
+        raise NoResult(
             f"model {name}: does not serve as declared after {seconds:g} s: "
             f"{message or 'the controller has not read it'}; slipway get {name} shows its state"
         )
 
-    def _build(self, request: Request, timeout: Any = httpx2.USE_CLIENT_DEFAULT) -> httpx2.Request:
+    def _build(self, request: Request) -> httpx2.Request:
         return self._http.build_request(
             request.method, request.path, params=request.query, headers=request.headers,
-            content=request.content, files=request.files, timeout=timeout,
+            content=request.content, files=request.files,
+            timeout=httpx2.Timeout(TIMEOUT, read=request.read_seconds),
         )  # fmt: skip
+
+    @contextmanager
+    def _streamed(self, request: Request) -> Iterator[httpx2.Response]:
+        """Send a request and give its successful response, whose content is not read yet."""
+        response = self._run(exchange.respond(replace(request, stream=True)))
+        with addressed(self.url):
+            try:
+                yield response
+            finally:
+                response.close()
 
     def _run(self, flow: Flow[T]) -> T:
         """Carry out the steps of a flow."""
@@ -233,8 +289,10 @@ class Client:
                     reply = None
                     continue
                 try:
-                    reply = self._http.send(self._build(step))
-                except httpx2.TransportError as error:
+                    reply = self._http.send(self._build(step), stream=step.stream)
+                    if not reply.is_success:
+                        reply.read()
+                except (httpx2.TransportError, SlipwayError) as error:
                     reply = error
 
 
@@ -244,10 +302,14 @@ def addressed(url: str) -> Iterator[None]:
     try:
         yield
     except (NoResponse, httpx2.TransportError) as error:
-        raise NoResponse(
+        text = (
             f"gateway {url} does not respond: {error}; check the address in SLIPWAY_URL or in the "
             "profile, and that the gateway runs"
-        ) from error
+        )
+        if not isinstance(error, NoResponse):
+            raise NoResponse(text) from error
+        error.args = (text,)  # the same exception: it has the answers and notes of a flow
+        raise
 
 
 def _progress(model: Mapping[str, Any]) -> tuple[str, bool]:

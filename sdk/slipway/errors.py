@@ -1,6 +1,7 @@
 """Errors of the SDK and of Jobs, each with the exit status of a program that ends with it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from slipway_contract.errors import InvalidInput as InvalidInput  # of an input's values
 
@@ -9,6 +10,8 @@ class SlipwayError(Exception):
     """An error with a reason for the user, ``str()``, and an exit status, ``status``."""
 
     status = 1
+    answers: Any = None
+    """What ``predict`` received before an error after some of its requests."""
 
 
 class WrongParameter(SlipwayError):
@@ -134,6 +137,10 @@ class ServerError(ApiError):
 
 class NoResponse(SlipwayError):
     """The gateway cannot be reached, or the connection ended before its response."""
+
+
+class ProviderUnavailable(SlipwayError):
+    """The identity provider does not respond, or not with a token; a login stays as it is."""
 
 
 class NoResult(SlipwayError):

@@ -4,12 +4,16 @@ A flow is a generator: it yields a request, or seconds to wait, and receives the
 retries, chunks and polling are written once for both clients.
 """
 
+import os
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -32,7 +36,14 @@ from slipway.errors import (
     WrongParameter,
 )
 from slipway.operations import Operation
-from slipway.responses import Batch, FeedbackAnswer, PredictionAnswer, Promotion, Training
+from slipway.responses import (
+    AuditList,
+    Batch,
+    FeedbackAnswer,
+    PredictionAnswer,
+    Promotion,
+    Training,
+)
 
 T = TypeVar("T")
 Job = TypeVar("Job", Training, Promotion, Batch)
@@ -75,11 +86,33 @@ class Request:
     files: Mapping[str, Any] | None = None
     repeatable: bool = False
     """Whether the request can be sent again after a failure that may have followed its effect."""
+    stream: bool = False
+    """Whether the content of a successful response is left to be read."""
+    read_seconds: float | None = TIMEOUT
+    """Longest time between two parts of a response."""
 
 
 Step = Request | float
-Reply = httpx2.Response | httpx2.TransportError | None
+Reply = httpx2.Response | httpx2.TransportError | SlipwayError | None
+"""A response, a failure of the connection, or an error of the access token."""
 Flow = Generator[Step, Reply, T]
+
+
+def checked_url(url: str, name: str) -> str:
+    """Return a URL without trailing slashes. Raises WrongParameter for a text that is none."""
+    if "://" not in url:
+        raise WrongParameter(f"{name}: {url!r} has no scheme; write for example https://{url}")
+    try:
+        urlsplit(url).port  # noqa: B018  raises ValueError
+        httpx2.URL(url)
+        is_url = url.isprintable() and " " not in url
+    except (ValueError, httpx2.InvalidURL):
+        is_url = False
+    if not is_url:
+        raise WrongParameter(
+            f"{name}: {url!r} is not a URL; write for example https://slipway.example"
+        )
+    return url.rstrip("/")
 
 
 def request_of(
@@ -100,6 +133,9 @@ def request_of(
     headers = {
         known[name]: str(value) for name, value in given.items() if known[name] in operation.headers
     }
+    for name, text in headers.items():
+        if not (text.isascii() and text.isprintable()):
+            raise WrongParameter(f"{name}: {text!r} is no header; give ASCII without line breaks")
     if "Idempotency-Key" in operation.headers and (
         "Prefer" not in operation.headers or "Prefer" in headers
     ):
@@ -130,6 +166,8 @@ def respond(request: Request) -> Flow[httpx2.Response]:
     """
     for attempt in range(1, ATTEMPTS + 1):
         reply = yield request
+        if isinstance(reply, SlipwayError):
+            raise reply
         seconds = _wait(request, reply, attempt)
         if seconds is None or attempt == ATTEMPTS:
             break
@@ -197,25 +235,37 @@ def predict(model: str, rows: Any, top: int | None) -> Flow[Any]:
     """Predict all rows in chunks; return a frame for a frame, else the list of responses."""
     if len(rows) == 0:
         raise WrongParameter("rows: there are none; give at least one row")
+
+    def request_at(start: int, size: int) -> Request:
+        body = {"instances": frames.records(rows, start, start + size)}
+        return request_of(operations.predict, {"model": model, "top": top}, body)
+
+    for start in range(0, len(rows), CHUNK):
+        request_at(start, CHUNK)  # an invalid row is found before a request is sent
     answers: list[PredictionAnswer] = []
     start, size = 0, CHUNK
     while start < len(rows):
-        body = {"instances": frames.records(rows[start : start + size])}
-        request = request_of(operations.predict, {"model": model, "top": top}, body)
+        request = request_at(start, size)
         try:
             answer = yield from call(operations.predict, request)
-        except TooLarge:
-            if size == 1:
-                raise
-            size //= 2
-            continue
-        except ApiError as error:
+        except SlipwayError as error:
+            if isinstance(error, TooLarge) and size > 1:
+                size //= 2
+                continue
             if len(rows) > size:
-                error.add_note(f"rows are counted from row {start}; the rows before it are done")
+                error.answers = _joined(rows, answers)
+                error.add_note(
+                    f"{start} of {len(rows)} rows are predicted; rows are counted from row {start}"
+                )
             raise
         assert isinstance(answer, PredictionAnswer)  # noqa: S101  without Prefer
         answers.append(answer)
         start += size
+    return _joined(rows, answers)
+
+
+def _joined(rows: Any, answers: list[PredictionAnswer]) -> Any:
+    """Return the predictions of the first rows in the form of ``rows``."""
     return frames.predictions(answers) if frames.is_frame(rows) else answers
 
 
@@ -240,6 +290,27 @@ def label(ids: Any, outcomes: Any, comment: str | None) -> Flow[list[FeedbackAns
         request = request_of(operations.create_feedback, {"request_id": request_id}, body)
         answers.append((yield from call(operations.create_feedback, request)))
     return answers
+
+
+def following(page: Any) -> dict[str, Any] | None:
+    """Return the parameters of the page after this one, None after the last."""
+    if isinstance(page, AuditList):
+        return {"before": page.entries[-1].number} if page.entries else None
+    is_plain = isinstance(page, dict)
+    cursor = page.get("nextCursor") if is_plain else getattr(page, "next_cursor", None)
+    return {"cursor": cursor} if cursor else None
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path``, which takes its place when it is complete."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            yield file
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def submit(model: str, rows: Any, key: str | None, priority: str | None) -> Flow[Any]:

@@ -18,16 +18,17 @@ def is_frame(rows: object) -> bool:
     return pandas is not None and isinstance(rows, pandas.DataFrame)
 
 
-def records(rows: Any) -> list[dict[str, Any]]:
-    """Return rows as objects by column; a missing value is None.
+def records(rows: Any, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+    """Return the rows at these positions as objects by column; a missing value is None.
 
     Raises WrongParameter for infinity, which JSON cannot represent.
     """
     if is_frame(rows):
-        plain = rows.astype(object)
-        rows = plain.where(plain.notna(), None).to_dict("records")
-    found: list[dict[str, Any]] = list(rows)
-    for number, row in enumerate(found):
+        plain = rows.iloc[start:stop].astype(object)  # a slice alone is one of labels for floats
+        found: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    else:
+        found = list(rows[start:stop])
+    for number, row in enumerate(found, start):
         for name, value in row.items():
             if _is_infinite(value):
                 raise WrongParameter(

@@ -17,8 +17,15 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 
-from slipway.errors import NoResponse, NoResult, SlipwayError, WrongParameter
-from slipway.profile import Profile
+from slipway.errors import (
+    NoResponse,
+    NoResult,
+    ProviderUnavailable,
+    SlipwayError,
+    WrongParameter,
+)
+from slipway.exchange import checked_url
+from slipway.profile import RETRY_SECONDS, Profile
 
 PORT = 47115
 REDIRECT = f"http://127.0.0.1:{PORT}/"
@@ -26,6 +33,8 @@ SCOPE = "openid profile email groups"
 SECONDS = 300.0
 """Time in which a user logs in."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_REFUSALS = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "access_denied"})
+"""Errors of RFC 6749 that end a login; others, and other responses, may pass."""
 _PAGE = b"<!doctype html><title>Slipway</title><p>You can close this page and return to the shell."
 
 
@@ -35,21 +44,26 @@ class LoginFailed(SlipwayError):
     status = 5
 
 
-def discovered(url: str, issuer: str | None, client: str | None) -> tuple[str, str]:
+def discovered(
+    url: str, issuer: str | None, client: str | None, *, remedy: str = "give --issuer"
+) -> tuple[str, str]:
     """Return issuer and public client of a gateway from its metadata, where they are not given."""
+    check_address(url, "URL")
     if issuer is None:
-        found = _json(f"{url}/.well-known/oauth-protected-resource", missing="give --issuer")
-        issuers = found.get("authorization_servers") or [""]
+        place = f"{url.rstrip('/')}/.well-known/oauth-protected-resource"
+        found = _json(place, NoResponse, remedy)
+        issuers = found.get("authorization_servers")
+        if not issuers:
+            raise WrongParameter(f"{place}: names no identity provider; {remedy}")
         issuer = str(issuers[0])
         client = client or found.get("slipway_cli_client_id")
-    check_address(url, "URL")
     check_address(issuer, "issuer")
     return issuer.rstrip("/"), client or "slipway"
 
 
 def check_address(url: str, name: str) -> None:
     """Raise WrongParameter for an address to which no token may be sent: not https."""
-    parts = urlsplit(url)
+    parts = urlsplit(checked_url(url, name))
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
@@ -165,7 +179,7 @@ class _Redirect(BaseHTTPRequestHandler):
 
 
 def refreshed(profile: Profile, token: str) -> dict[str, Any]:
-    """Return new tokens for a refresh token. Raises LoginFailed and NoResponse."""
+    """Return new tokens for a refresh token. Raises LoginFailed and ProviderUnavailable."""
     form = {"grant_type": "refresh_token", "client_id": profile.client, "refresh_token": token}
     return _token(str(_provider(profile.issuer)["token_endpoint"]), form)
 
@@ -175,58 +189,79 @@ class ServiceAccount:
 
     def __init__(self, issuer: str, client_id: str, secret: str) -> None:
         check_address(issuer, "SLIPWAY_ISSUER")
-        self._issuer, self._account = issuer, (client_id, secret)
+        self._issuer, self._account = issuer.rstrip("/"), (client_id, secret)
         self._lock = threading.Lock()
-        self._token, self._renew_at = "", 0.0
+        self._token, self._renew_at, self._ends_at = "", 0.0, 0.0
 
     def __call__(self) -> str:
         with self._lock:
-            if time.monotonic() >= self._renew_at:
-                endpoint = str(_provider(self._issuer)["token_endpoint"])
-                form = {"grant_type": "client_credentials"}
-                answer = _token(endpoint, form, self._account)
-                self._token = str(answer["access_token"])
-                self._renew_at = time.monotonic() + float(answer.get("expires_in", 300)) * 2 / 3
+            now = time.monotonic()
+            if now >= self._renew_at:
+                try:
+                    self._renew()
+                except SlipwayError:
+                    if now >= self._ends_at:
+                        raise
+                    self._renew_at = min(now + RETRY_SECONDS, self._ends_at)
             return self._token
+
+    def _renew(self) -> None:
+        endpoint = str(_provider(self._issuer)["token_endpoint"])
+        answer = _token(endpoint, {"grant_type": "client_credentials"}, self._account)
+        now, seconds = time.monotonic(), float(answer.get("expires_in") or 300)
+        self._token = str(answer["access_token"])
+        self._renew_at, self._ends_at = now + seconds * 2 / 3, now + seconds
 
 
 def _provider(issuer: str) -> dict[str, Any]:
     """Return the metadata of the provider."""
-    found = _json(f"{issuer}/.well-known/openid-configuration", missing="check the issuer")
-    if str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
-        raise LoginFailed(f"{issuer}: its metadata names another issuer, {found.get('issuer')!r}")
+    issuer = issuer.rstrip("/")
+    place = f"{issuer}/.well-known/openid-configuration"
+    found = _json(place, ProviderUnavailable, "check the issuer")
+    if str(found.get("issuer", "")).rstrip("/") != issuer:
+        raise ProviderUnavailable(
+            f"{issuer}: its metadata names another issuer, {found.get('issuer')!r}; "
+            "check the issuer"
+        )
     for name in ("authorization_endpoint", "token_endpoint"):
         check_address(str(found.get(name)), name)
     return found
 
 
-def _json(url: str, *, missing: str) -> dict[str, Any]:
+def _json(url: str, failure: type[SlipwayError], remedy: str) -> dict[str, Any]:
+    """Return the metadata at a URL. Raises ``failure``, and WrongParameter when there is none."""
     try:
         response = httpx2.get(url, timeout=30)
     except httpx2.TransportError as error:
-        raise NoResponse(f"{url} does not respond: {error}; check the address") from error
+        raise failure(f"{url} does not respond: {error}; check the address") from error
+    if response.is_server_error or response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+        raise failure(f"{url} answers {response.status_code}; try again")
     try:
         if response.is_success and isinstance(found := response.json(), dict):
             return found
     except ValueError:
         pass
-    raise WrongParameter(f"{url}: has no metadata (status {response.status_code}); {missing}")
+    raise WrongParameter(f"{url}: has no metadata (status {response.status_code}); {remedy}")
 
 
 def _token(
     url: str, form: dict[str, str], account: tuple[str, str] | None = None
 ) -> dict[str, Any]:
+    """Return a response with a token. Raises LoginFailed for a refusal, ProviderUnavailable."""
     try:
         response = httpx2.post(url, data=form, auth=account, timeout=30)
     except httpx2.TransportError as error:
-        raise NoResponse(f"{url} does not respond: {error}; try again") from error
+        raise ProviderUnavailable(f"{url} does not respond: {error}; try again") from error
+    code: Any = None
     try:
         answer = response.json()
         if response.is_success and answer["access_token"]:
             return dict(answer)
-        reason = answer.get("error_description") or answer.get("error")
+        code = answer.get("error")
+        reason = answer.get("error_description") or code
     except (ValueError, KeyError, TypeError, AttributeError):
         reason = "the response has no token"
-    if response.is_server_error:
-        raise SlipwayError(f"{url} answers {response.status_code}: {reason}; try again")
-    raise LoginFailed(f"{url} answers {response.status_code}: {reason}")
+    text = f"{url} answers {response.status_code}: {reason}"
+    if response.is_client_error and isinstance(code, str) and code in _REFUSALS:
+        raise LoginFailed(text)
+    raise ProviderUnavailable(f"{text}; try again")

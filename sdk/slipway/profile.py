@@ -4,7 +4,6 @@
 second has mode 0600, and one process at a time renews a token.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -15,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from slipway.errors import SlipwayError, WrongParameter
 
 EARLY = 1 / 3
 """Part of a token's lifetime that is left when it is renewed."""
+RETRY_SECONDS = 30.0
+"""Seconds until an early renewal that failed is repeated."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
@@ -85,15 +87,29 @@ def chosen(name: str | None = None) -> Profile | None:
     return known.get(wanted or current)
 
 
+def name_of(url: str) -> str:
+    """Return the name of a profile for a URL: its host and port."""
+    parts = urlsplit(url)
+    text = f"{parts.hostname}-{parts.port}" if parts.port else str(parts.hostname)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:63].strip("-")
+
+
+def check(profile: Profile) -> None:
+    """Raise WrongParameter for a profile that cannot be stored."""
+    if not _NAME.fullmatch(profile.name):
+        raise WrongParameter(
+            f"profile {profile.name!r}: is not a name; give at most 63 letters, digits, - and _"
+        )
+    for value in asdict(profile).values():
+        _quoted(value)
+
+
 def save(profile: Profile, *, current: bool) -> None:
     """Write a profile; an earlier one of the name is replaced, with its tokens if it differs.
 
     ``current`` makes it the current one in any case; the first profile always is.
     """
-    if not _NAME.fullmatch(profile.name):
-        raise WrongParameter(
-            f"profile {profile.name!r}: is not a name; give letters, digits, - and _"
-        )
+    check(profile)
     with _locked():
         known, selected = profiles()
         if known.get(profile.name) not in (None, profile):
@@ -142,7 +158,10 @@ def stored(name: str) -> Mapping[str, Any] | None:
 
 
 def access_token(profile: Profile) -> str:
-    """Return a valid access token; renew it, in one process at a time. Raises LoginRequired."""
+    """Return a valid access token; renew it early, in one process at a time.
+
+    An early renewal that fails is repeated later. Raises LoginRequired and ProviderUnavailable.
+    """
     if token := _valid(profile):
         return token
     with _locked():
@@ -152,15 +171,25 @@ def access_token(profile: Profile) -> str:
         remedy = f"run slipway login --profile {profile.name}"
         if found is None:
             raise LoginRequired(f"profile {profile.name}: you are not logged in; {remedy}")
+        now = time.time()
+        is_valid = now < found["expires_at"]
         if not found["refresh_token"]:
-            if time.time() < found["expires_at"]:
+            if is_valid:
                 return str(found["access_token"])
             raise LoginRequired(f"profile {profile.name}: the login has expired; {remedy}")
         from slipway.login import LoginFailed, refreshed
 
         try:
             answer = refreshed(profile, found["refresh_token"])
-        except LoginFailed as error:
+        except SlipwayError as error:
+            if is_valid:
+                renew_at = min(now + RETRY_SECONDS, found["expires_at"])
+                changed = {"refresh_token": None} if isinstance(error, LoginFailed) else {}
+                entry = {**found, "renew_at": renew_at, **changed}
+                _write_tokens({**_tokens(), profile.name: entry})
+                return str(found["access_token"])
+            if not isinstance(error, LoginFailed):
+                raise
             _store(profile.name, None)
             raise LoginRequired(
                 f"profile {profile.name}: the login has expired ({error}); {remedy}"
@@ -198,7 +227,14 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Hold the lock of profiles and tokens."""
+    """Hold the lock of profiles and tokens. Raises SlipwayError where the system has no locks."""
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:
+        raise SlipwayError(
+            "profiles: Windows has no locks of files (fcntl); set SLIPWAY_URL and SLIPWAY_TOKEN, "
+            "or use WSL"
+        ) from error
     path = token_file().with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("w") as file:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import httpx2
@@ -12,6 +13,7 @@ import msgspec
 import pandas as pd
 import pytest
 from slipway import AsyncClient, Client, exchange, operations
+from slipway.client import addressed
 from slipway.errors import (
     InvalidRequest,
     LimitReached,
@@ -19,6 +21,7 @@ from slipway.errors import (
     NotAllowed,
     NotFound,
     NotLoggedIn,
+    ProviderUnavailable,
     SlipwayError,
     WrongParameter,
 )
@@ -29,6 +32,7 @@ from docs.generator.gateway import gateway as whole_gateway
 from tests.gateway.environment import Client as GatewayClient
 from tests.gateway.environment import Environment
 from tests.gateway.predictor import ROW
+from tests.support.waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -197,6 +201,122 @@ def test_rows_without_pandas_are_objects(sdk: Client) -> None:
             sdk.predict("heart", rows)
 
 
+def test_a_frame_with_an_index_of_floats_is_predicted_by_position(sdk: Client) -> None:
+    rows = frame(1500)
+    expected = sdk.predict("heart", rows).reset_index(drop=True)
+    rows.index = pd.Index([number / 2 for number in range(1500)])
+    assert sdk.predict("heart", rows).reset_index(drop=True).equals(expected)
+
+
+def test_all_rows_are_checked_before_a_request_is_sent(sdk: Client, served: Environment) -> None:
+    before = len(served.predictor.asked)
+    rows = frame(2500)
+    rows.iloc[2100, 0] = float("inf")
+    with pytest.raises(WrongParameter, match="age: row 2100 has infinity"):
+        sdk.predict("heart", rows)
+    assert len(served.predictor.asked) == before
+
+
+def test_predictions_before_a_broken_connection_are_kept() -> None:
+    answer = {"predictions": [{"label": 1}] * 1000, "requestId": "r", "model": "heart"}
+    answer |= {"version": "3", "digest": "d"}
+    given: list[Any] = [httpx2.Response(200, json=answer), *[httpx2.ReadError("gone")] * 9]
+    flow = exchange.predict("heart", frame(1001), None)
+
+    def carry_out() -> None:
+        with addressed("http://a"):
+            step = next(flow)
+            while True:
+                step = flow.send(None if isinstance(step, float) else given.pop(0))
+
+    with pytest.raises(NoResponse, match="gateway http://a does not respond: gone") as caught:
+        carry_out()
+    assert len(caught.value.answers) == 1000
+    assert caught.value.answers.index.unique().tolist() == ["r"]
+    assert caught.value.__notes__[0].startswith("1000 of 1001 rows are predicted")
+
+
+@pytest.mark.parametrize("wrong", ["", "secret\nvalue", "secret value", "secr\u00e9t"])
+def test_a_token_that_is_no_header_is_named_but_not_printed(
+    gateway: GatewayClient, wrong: str
+) -> None:
+    async def asked() -> None:
+        async with AsyncClient(gateway.url, lambda: wrong) as client:
+            await client.call(operations.get_me)
+
+    errors = []
+    with pytest.raises(WrongParameter) as caught, Client(gateway.url, lambda: wrong) as client:
+        client.call(operations.get_me)
+    errors.append(caught.value)
+    with pytest.raises(WrongParameter) as caught:
+        asyncio.run(asked())
+    for each in (*errors, caught.value):
+        assert str(each).startswith("access token: is empty, or has spaces")
+        assert "secr" not in str(each)
+
+
+def test_a_token_from_a_file_may_end_in_a_line_break(gateway: GatewayClient, token: str) -> None:
+    with Client(gateway.url, f"{token}\n") as client:
+        assert client.call(operations.get_me).account == "ada"
+
+
+def test_an_error_of_the_token_is_not_one_of_the_gateway(gateway: GatewayClient) -> None:
+    def broken() -> str:
+        raise httpx2.ConnectError("refused")
+
+    with (
+        Client(gateway.url, broken) as client,
+        pytest.raises(ProviderUnavailable, match="access token: is not renewed: refused"),
+    ):
+        client.call(operations.get_me)
+
+
+def test_a_list_is_read_to_its_last_page(
+    sdk: Client, gateway: GatewayClient, served: Environment, token: str
+) -> None:
+    made = {sdk.predict("heart", [ROW])[0].request_id for _ in range(3)}
+
+    def listed() -> list[str]:
+        pages = sdk.pages(operations.list_predictions, limit=2)
+        return [each.request_id for page in pages for each in page.predictions]
+
+    wait_for("the predictions in the list", lambda: made <= set(listed()) or None)
+    found = listed()
+    assert len(found) == len(set(found))
+
+    async def read() -> list[str]:
+        async with AsyncClient(gateway.url, token) as client:
+            pages = client.pages(operations.list_predictions, limit=2)
+            return [each.request_id async for page in pages for each in page.predictions]
+
+    assert made <= set(asyncio.run(read()))
+    with Client(gateway.url, served.issuer.token("root", "admin")) as root:
+        body = {"grantee": "user:eve", "models": "heart", "policy": "default"}
+        for _ in range(2):
+            grant = root.call(operations.create_grant, body=body)
+            root.call(operations.delete_grant, grant_id=grant.grant_id)
+        pages = list(root.pages(operations.list_audit_entries, limit=1))
+    numbers = [each.number for page in pages for each in page.entries]
+    assert len(numbers) >= 4
+    assert numbers == sorted(set(numbers), reverse=True)
+
+
+def test_a_training_may_have_a_parameter_of_any_name(sdk: Client) -> None:
+    with pytest.raises(NotAllowed):
+        sdk.train("heart", model="linear", self="x")
+
+
+def test_a_download_is_complete_or_not_there(
+    gateway: GatewayClient, served: Environment, tmp_path: Path
+) -> None:
+    with Client(gateway.url, served.issuer.token("root", "admin")) as root:
+        root.download(operations.export_feedback, tmp_path / "labels.parquet", model="heart")
+        assert (tmp_path / "labels.parquet").read_bytes()[:4] == b"PAR1"
+        with pytest.raises(NotFound):
+            root.download(operations.get_batch_result, tmp_path / "out.csv", batch_id="none")
+    assert [each.name for each in tmp_path.iterdir()] == ["labels.parquet"]
+
+
 def test_a_rejected_input_names_field_remedy_and_request(sdk: Client) -> None:
     rows = [ROW] * 1000 + [ROW | {"age": 167.0}]
     with pytest.raises(InvalidRequest) as caught:
@@ -205,7 +325,8 @@ def test_a_rejected_input_names_field_remedy_and_request(sdk: Client) -> None:
     assert (error.code, error.status, error.field) == (422, 3, "age")
     assert "167" in str(error)
     assert len(error.request_id) == 36
-    assert error.__notes__ == ["rows are counted from row 1000; the rows before it are done"]
+    assert error.__notes__ == ["1000 of 1001 rows are predicted; rows are counted from row 1000"]
+    assert [len(each.predictions) for each in error.answers] == [1000]
 
 
 def test_each_kind_of_problem_is_an_exception(sdk: Client, gateway: GatewayClient) -> None:
@@ -214,7 +335,7 @@ def test_each_kind_of_problem_is_an_exception(sdk: Client, gateway: GatewayClien
     assert caught.value.request_id
     with pytest.raises(NotAllowed):
         sdk.call(operations.list_policies)
-    with Client(gateway.url, "no token") as unknown, pytest.raises(NotLoggedIn) as refused:
+    with Client(gateway.url, "unknown") as unknown, pytest.raises(NotLoggedIn) as refused:
         unknown.call(operations.get_me)
     assert (refused.value.code, refused.value.status) == (401, 5)
     with pytest.raises(TypeError, match="has no parameter 'limits'"):
@@ -295,6 +416,9 @@ def test_what_may_have_had_an_effect_is_not_sent_again() -> None:
 def test_a_wrong_address_is_named(document: Json) -> None:
     with pytest.raises(WrongParameter, match=r"URL: 'slipway\.example' has no scheme"):
         Client("slipway.example", "t")
+    for text in ("http://[::1", "http://a:99999", "http://a b"):
+        with pytest.raises(WrongParameter, match="is not a URL"):
+            Client(text, "t")
     with Client("http://127.0.0.1:9", "t") as client, pytest.raises(NoResponse) as caught:
         client.call(operations.list_models)
     assert str(caught.value).startswith("gateway http://127.0.0.1:9 does not respond: ")

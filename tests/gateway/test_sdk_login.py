@@ -3,21 +3,27 @@
 import json
 import multiprocessing
 import stat
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
 import pytest
+from click.testing import CliRunner
 from slipway import Client, login, operations, profile
-from slipway.errors import NoResult, WrongParameter
+from slipway.cli import account
+from slipway.errors import NoResult, ProviderUnavailable, SlipwayError, WrongParameter
 from slipway.login import LoginFailed, ServiceAccount
 from slipway.profile import LoginRequired, Profile
 
 from tests.gateway.browser import Browser
 from tests.gateway.environment import Environment
 from tests.gateway.provider import Provider, next_second
+from tests.support.asgi_server import AsgiServer, ServerContext
 from tests.support.processes import free_port
 
 HERE = Profile("here", "http://127.0.0.1:1", "http://127.0.0.1:2")
@@ -103,7 +109,9 @@ def test_an_address_of_another_login_is_refused(provider: Provider) -> None:
 
 
 def test_no_token_is_sent_to_an_address_that_others_can_read() -> None:
-    for url in ("http://slipway.example", "ftp://127.0.0.1", "slipway.example", "https://"):
+    with pytest.raises(WrongParameter, match="has no scheme"):
+        login.check_address("slipway.example", "URL")
+    for url in ("http://slipway.example", "ftp://127.0.0.1", "https://"):
         with pytest.raises(WrongParameter, match="is not https"):
             login.check_address(url, "URL")
     login.check_address("https://slipway.example", "URL")
@@ -170,3 +178,165 @@ def test_processes_write_tokens_one_after_another() -> None:
     with multiprocessing.get_context("fork").Pool(3) as pool:
         pool.map(store, names)
     assert all(profile.stored(name) for name in names)
+
+
+class TokenEndpoint(ServerContext):
+    """A provider whose token endpoint gives one response."""
+
+    def __init__(self) -> None:
+        self.server = AsgiServer(self._answer)
+        self.issuer = ""
+        self.response: tuple[int, bytes] = (200, b"")
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
+        endpoints = {
+            f"{each}_endpoint": f"{self.url}/{each}" for each in ("token", "authorization")
+        }
+        status, body = 200, orjson.dumps({"issuer": self.issuer or self.url, **endpoints})
+        if scope["path"] == "/token":
+            status, body = self.response
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    with TokenEndpoint() as running:
+        yield running
+
+
+def logged_in(endpoint: TokenEndpoint, *, expires_in: float) -> Profile:
+    """Store a login whose early renewal is due."""
+    here = Profile("here", "http://127.0.0.1:1", endpoint.url)
+    profile.save(here, current=True)
+    answer = {"access_token": "a", "refresh_token": "r", "expires_in": expires_in}
+    profile.store_tokens("here", answer)
+    stored = json.loads(profile.token_file().read_text())
+    stored["here"]["renew_at"] = 0.0
+    profile.token_file().write_text(json.dumps(stored))
+    return here
+
+
+PASSING = [
+    (404, b'{"error": "invalid"}'),
+    (429, b'{"error": "slow_down"}'),
+    (302, b""),
+    (200, b"<html>"),
+    (400, b'{"error": "invalid_request"}'),
+    (500, b'{"error": "invalid_grant"}'),
+]
+
+
+@pytest.mark.parametrize("response", PASSING)
+def test_a_response_that_may_pass_keeps_the_login(
+    endpoint: TokenEndpoint, response: tuple[int, bytes]
+) -> None:
+    here = logged_in(endpoint, expires_in=0)
+    endpoint.response = response
+    with pytest.raises(ProviderUnavailable, match="try again") as caught:
+        profile.access_token(here)
+    assert caught.value.status == 1
+    with Client() as client, pytest.raises(ProviderUnavailable) as caught:
+        client.call(operations.get_me)
+    assert "gateway" not in str(caught.value)
+    assert (profile.stored("here") or {})["refresh_token"] == "r"
+
+
+def test_a_provider_with_another_name_or_away_keeps_the_login(endpoint: TokenEndpoint) -> None:
+    here = logged_in(endpoint, expires_in=0)
+    endpoint.issuer = "https://other.example"
+    with pytest.raises(ProviderUnavailable, match="names another issuer"):
+        profile.access_token(here)
+    with pytest.raises(ProviderUnavailable, match="does not respond"):
+        profile.access_token(Profile("here", here.url, "http://127.0.0.1:9"))
+    assert (profile.stored("here") or {})["refresh_token"] == "r"
+
+
+@pytest.mark.parametrize("code", sorted(login._REFUSALS))
+def test_a_refused_renewal_ends_the_login(endpoint: TokenEndpoint, code: str) -> None:
+    here = logged_in(endpoint, expires_in=0)
+    endpoint.response = (400, orjson.dumps({"error": code}))
+    with pytest.raises(LoginRequired, match="the login has expired"):
+        profile.access_token(here)
+    assert profile.stored("here") is None
+
+
+def test_a_failed_early_renewal_returns_the_valid_token(endpoint: TokenEndpoint) -> None:
+    here = logged_in(endpoint, expires_in=600)
+    endpoint.response = (503, b"")
+    assert profile.access_token(here) == "a"
+    stored = profile.stored("here") or {}
+    assert stored["refresh_token"] == "r"
+    assert time.time() < stored["renew_at"] < time.time() + 60
+    here = logged_in(endpoint, expires_in=600)
+    endpoint.response = (400, b'{"error": "invalid_grant"}')
+    assert profile.access_token(here) == "a"
+    assert (profile.stored("here") or {})["refresh_token"] is None
+
+
+def test_a_service_account_uses_its_token_until_it_expires(endpoint: TokenEndpoint) -> None:
+    token = ServiceAccount(f"{endpoint.url}/", "robot", "s")
+    endpoint.response = (200, b'{"access_token": "a", "expires_in": 600}')
+    assert token() == "a"
+    endpoint.response = (503, b"")
+    token._renew_at = 0.0
+    assert token() == "a"
+    token._renew_at = token._ends_at = 0.0
+    with pytest.raises(ProviderUnavailable, match="answers 503"):
+        token()
+
+
+def test_a_secret_goes_to_no_provider_that_another_gateway_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLIPWAY_CLIENT_ID", "robot")
+    monkeypatch.setenv("SLIPWAY_CLIENT_SECRET", "s")
+    with pytest.raises(WrongParameter, match="SLIPWAY_URL: is not set"):
+        Client()
+    monkeypatch.setenv("SLIPWAY_URL", "https://slipway.example/")
+    with pytest.raises(WrongParameter, match="SLIPWAY_ISSUER: is not set, and https://other"):
+        Client("https://other.example/")
+    monkeypatch.setenv("SLIPWAY_URL", "slipway.example")
+    with pytest.raises(WrongParameter, match=r"SLIPWAY_URL: 'slipway\.example' has no scheme"):
+        Client()
+    monkeypatch.setenv("SLIPWAY_ISSUER", "https://identity.example/")
+    assert Client("https://other.example/").url == "https://other.example"
+
+
+def test_a_profile_has_the_name_of_host_and_port() -> None:
+    names = [profile.name_of(url) for url in ("https://a.example", "http://127.0.0.1:8080")]
+    assert names == ["a-example", "127-0-0-1-8080"]
+    long = Profile(profile.name_of(f"https://{'a' * 60}.example:444"), "https://a", "https://b")
+    profile.check(long)
+    assert len(long.name) <= 63
+    done = CliRunner().invoke(
+        account.login,
+        ["http://127.0.0.1:9", "--profile", "a" * 64, "--issuer", "http://127.0.0.1:9"],
+    )
+    assert isinstance(done.exception, WrongParameter)
+    assert "is not a name" in str(done.exception)
+
+
+def test_a_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(SlipwayError, match="Windows has no locks of files"):
+        profile.save(HERE, current=True)
+
+
+def test_a_login_names_the_variable_that_is_used_in_its_place(
+    provider: Provider, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_TOKEN", "t")
+    monkeypatch.setattr(account, "_show", lambda _: person.open)
+    monkeypatch.setattr(account, "_paste", lambda: person.address)
+    arguments = ["http://127.0.0.1:9", "--issuer", provider.url, "--no-browser"]
+    done = CliRunner().invoke(account.login, arguments)
+    assert done.exit_code == 0, done.exception
+    assert done.stdout == "logged in to http://127.0.0.1:9 (profile 127-0-0-1-9)\n"
+    assert "SLIPWAY_TOKEN is set and is used in place of this login" in done.stderr
+    assert "--profile 127-0-0-1-9" in done.stderr
