@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from slipway import cli
+from slipway.cli.predictions import _outcome, _typed
 
 from tests.gateway.environment import Client as GatewayClient
 from tests.gateway.environment import Environment
@@ -115,9 +116,45 @@ def test_an_error_has_its_problem_its_request_and_the_exit_status(
     assert root("receipt", "0190a6b2-0000-7000-8000-000000000000").exit_code == 3
     away = Shell("http://127.0.0.1:9", "t", tmp_path)
     assert away("models").exit_code == 1
-    expired = Shell(ada.variables["SLIPWAY_URL"], "no token", tmp_path)
+    expired = Shell(ada.variables["SLIPWAY_URL"], "unknown", tmp_path)
     assert expired("whoami").exit_code == 5
+    broken = Shell(ada.variables["SLIPWAY_URL"], "secret\ntoken", tmp_path)("whoami")
+    assert (broken.exit_code, "secret" in broken.stderr) == (2, False)
+    nowhere = Shell("http://[::1", "t", tmp_path)("whoami")
+    assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
     assert Shell(ada.variables["SLIPWAY_URL"], "", tmp_path)("whoami").exit_code == 5
+
+
+def test_a_label_may_be_negative_and_is_text(ada: Shell) -> None:
+    key = ada("predict", "heart", "--row", *PAIRS).stderr.split()[2]
+    assert ada("label", key, "-2", "--comment", "none").stdout == "labelled 1 predictions\n"
+    assert ada.json("receipt", key)["feedback"]["label"] == -2
+    assert ada("label", key, "--coment", "1").exit_code == 2
+    texts = ["007", "no", " -3.5", "", '["a", 1]', '"7"', "[open"]
+    assert [_outcome(each) for each in texts] == ["007", "no", "-3.5", None, ["a", 1], "7", "[open"]
+
+
+def test_cells_have_the_datatypes_of_the_inputs() -> None:
+    kinds = {"a": "BOOL", "b": "BOOL", "c": "BYTES", "d": "FP32", "e": "BOOL"}
+    signature = {"inputs": [{"name": name, "datatype": kind} for name, kind in kinds.items()]}
+    row = {"a": "True", "b": "FALSE", "c": "True", "d": "1.5", "e": ""}
+    assert _typed(row, signature) == {"a": True, "b": False, "c": "True", "d": 1.5, "e": None}
+
+
+def test_a_training_here_has_no_options_of_the_platform(ada: Shell) -> None:
+    for option in ("--curl", "--wait"):
+        done = ada("train", "churn.task:task", option)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"slipway: {option}: is for a training on the platform")
+
+
+def test_the_file_of_a_result_is_checked_before_the_request(ada: Shell, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("age\n1\n")
+    for name, problem in (("out.txt", "has no known format"), ("no/out.csv", "cannot be written")):
+        done = ada("batch", "heart", str(rows), "--save", str(tmp_path / name))
+        assert done.exit_code == 2
+        assert problem in done.stderr
 
 
 def test_a_table_has_no_control_characters_of_others(ada: Shell, served: Environment) -> None:

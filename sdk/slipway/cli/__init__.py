@@ -43,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error, ApiError) and error.request_id:
             click.echo(f"request ID: {error.request_id}", err=True)
         sys.exit(error.status)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError) as error:
         click.echo(f"slipway: {error}", err=True)
-        sys.exit(WrongParameter.status)
+        is_missing = isinstance(error, ModuleNotFoundError)
+        sys.exit(WrongParameter.status if is_missing else SlipwayError.status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

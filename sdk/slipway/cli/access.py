@@ -2,7 +2,7 @@
 
 import click
 
-from slipway.cli.platform import client, matching, on_platform, output, rows_of, show
+from slipway.cli.platform import client, matching, on_platform, output, progress, rows_of, show
 
 GRANT = ("grantId", "grantee", "models", "policy", "expires")
 
@@ -95,6 +95,8 @@ def audit(limit: int, profile: str | None, curl: bool, form: str) -> None:
     given = matching(("limit",), {"limit": limit})
     with client(profile, curl) as platform:
         answer = platform.send(operations.list_audit_entries, **given).json()
+    if len(answer["entries"]) == limit:
+        progress(f"the newest {limit} entries; --limit prints more")
     columns = ("number", "time", "subject", "action", "thing")
     show(form, answer, rows_of(answer, "entries"), columns, ("address", "requestId", "detail"))
 

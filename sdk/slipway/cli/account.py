@@ -1,7 +1,7 @@
 """Commands of logins and profiles."""
 
+import os
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -11,7 +11,7 @@ from slipway.errors import WrongParameter
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--profile", metavar="NAME", help="name of the profile; by default, that of the host")
+@click.option("--profile", metavar="NAME", help="name of the profile; by default, host and port")
 @click.option("--issuer", metavar="URL", help="identity provider; by default, the gateway names it")
 @click.option("--client", "client_id", metavar="ID", help="public OAuth client of the CLI")
 @click.option("--no-browser", is_flag=True, help="print the address, and ask for the redirect's")
@@ -38,13 +38,19 @@ def login(
     else:
         address = url.rstrip("/")
         logins.check_address(address, "URL")
-        name = profile or (urlsplit(address).hostname or "").replace(".", "-").replace(":", "-")
         issuer, client_id = logins.discovered(address, issuer, client_id)
-        found = profiles.Profile(name, address, issuer, client_id)
+        found = profiles.Profile(profile or profiles.name_of(address), address, issuer, client_id)
+    profiles.check(found)
     answer = logins.log_in(found, _show(no_browser), _paste if no_browser else None)
     profiles.save(found, current=True)
     profiles.store_tokens(found.name, answer)
     click.echo(f"logged in to {found.url} (profile {found.name})")
+    for variable in ("SLIPWAY_TOKEN", "SLIPWAY_CLIENT_SECRET"):
+        if os.environ.get(variable):
+            progress(
+                f"{variable} is set and is used in place of this login; unset it, or give "
+                f"--profile {found.name}"
+            )
 
 
 def _show(no_browser: bool) -> Any:

@@ -1,5 +1,6 @@
 """Commands of trainings and batches."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,13 @@ def train(
     """
     given = pairs(parameters)
     if local or ":" in name:
-        _train_here(name, given)
+        for option, is_given in (("--curl", curl), ("--wait", wait)):
+            if is_given:
+                raise WrongParameter(
+                    f"{option}: is for a training on the platform, and {name} is trained here; "
+                    "leave it out"
+                )
+        _train_here(name, given, form)
         return
     with client(profile, curl) as platform:
         training = platform.train(name, **{key: _value(text) for key, text in given.items()})
@@ -69,7 +76,7 @@ def train(
         )
 
 
-def _train_here(task: str, given: dict[str, str]) -> None:
+def _train_here(task: str, given: dict[str, str], form: str) -> None:
     sys.path.insert(0, str(Path.cwd()))
     import slipway
 
@@ -86,6 +93,9 @@ def _train_here(task: str, given: dict[str, str]) -> None:
             f"python -m slipway_jobs train {task}, which is in the image slipway/jobs"
         )
     result = train_frame(declared, parse_parameters(declared, given), connect())
+    if form in ("json", "csv", "name"):
+        show(form, result, [result], ("version",), ("digest", "metrics"))
+        return
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
     click.echo(f"{declared.name}/{result['version']}  {result['digest']}\n{scores} (held out)")
 
@@ -155,22 +165,30 @@ def batch(
     """
     from slipway import operations
 
-    kind = "csv" if save is not None and save.suffix == ".csv" else "parquet"
+    kind = "parquet" if save is None else _result_format(save)
     with client(profile, curl) as platform, file.open("rb") as content:
         created = platform.call(operations.create_batch, model=model, files={"file": content})
         if wait or save:
             progress(f"batch {created.batch_id}: waiting")
             created = platform.wait(created, within)
         if save is not None and created.state == "succeeded":
-            result = platform.call(
-                operations.get_batch_result, batch_id=created.batch_id, format=kind
+            platform.download(
+                operations.get_batch_result, save, batch_id=created.batch_id, format=kind
             )
-            save.write_bytes(result)
     row = _builtins(created)
     columns = ("batchId", "state", "rows", "rowsDone", "rowsFailed", "reason")
     show(form, row, [row], columns, ("version", "created", "finished", "expires"))
     if created.state == "failed":
         raise SlipwayError(f"batch {created.batch_id} failed: {created.reason}")
+
+
+def _result_format(path: Path) -> str:
+    """Return the format of a result's file. Raises WrongParameter when it cannot be written."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise WrongParameter(f"--save {path}: has no known format; end it in .csv or .parquet")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise WrongParameter(f"--save {path}: cannot be written; give a file in another folder")
+    return path.suffix.removeprefix(".")
 
 
 @click.command()

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from slipway.cli.platform import client, details, on_platform, output, progress, rows_of, show
+from slipway.cli.platform import (
+    all_pages,
+    client,
+    details,
+    on_platform,
+    output,
+    progress,
+    rows_of,
+    show,
+)
 from slipway.errors import Refused, SlipwayError, WrongParameter
 
 COLUMNS = ("name", "ready", "version", "message")
@@ -57,7 +66,7 @@ def versions(name: str, profile: str | None, curl: bool, form: str) -> None:
     from slipway import operations
 
     with client(profile, curl) as platform:
-        answer = platform.send(operations.list_versions, model=name).json()
+        answer = all_pages(platform, operations.list_versions, "versions", model=name)
     columns = ("version", "aliases", "role", "percent", "createdAt", "verified")
     wide = ("digest", "format", "metrics", "runId", "gitRevision", "createdBy")
     show(form, answer, rows_of(answer, "versions"), columns, wide)

@@ -119,6 +119,16 @@ def rows_of(listing: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return found
 
 
+def all_pages(platform: "Client", operation: Any, key: str, **given: Any) -> dict[str, Any]:
+    """Return a list of the API with the objects of all its pages."""
+    from dataclasses import replace
+
+    first, *others = platform.pages(replace(operation, returns=dict), **given)
+    for page in others:
+        first[key] += page[key]
+    return {**first, "nextCursor": None}
+
+
 def matching(known: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that were given, by their names in the API."""
     return {name: given[name] for name in known if given.get(name) is not None}

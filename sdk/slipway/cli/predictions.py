@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from slipway.cli.platform import (
 )
 from slipway.errors import SlipwayError, WrongParameter
 from slipway.options import pairs
+
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 @click.command()
@@ -109,10 +112,23 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def _typed(row: Mapping[str, str], signature: Mapping[str, Any]) -> dict[str, Any]:
-    texts = {
-        each["name"] for each in signature.get("inputs", ()) if each.get("datatype") == "BYTES"
-    }
-    return {name: value if name in texts else _value(value) for name, value in row.items()}
+    """Return a row of texts in the datatypes of the inputs, as far as JSON has them."""
+    types = {each["name"]: each.get("datatype") for each in signature.get("inputs", ())}
+    found: dict[str, Any] = {}
+    for name, text in row.items():
+        kind = types.get(name)
+        boolean = _BOOLEANS.get(text.strip().lower()) if kind == "BOOL" else None
+        found[name] = text if kind == "BYTES" else _value(text) if boolean is None else boolean
+    return found
+
+
+def _outcome(text: str) -> Any:
+    """Return a list or a quoted text of JSON, None for an empty text, else the text.
+
+    The gateway converts a text to the datatype of the output.
+    """
+    text = text.strip()
+    return _value(text) if not text or text[0] in '["' else text
 
 
 def _value(text: str) -> Any:
@@ -130,7 +146,16 @@ def _no_number(text: str) -> Any:
     raise ValueError(text)
 
 
-@click.command()
+class _Negative(click.Command):
+    """A command whose arguments may be negative numbers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; with a space before it, a number is no option."""
+        given = [f" {each}" if re.match(r"-\.?\d", each) else each for each in args]
+        return super().parse_args(ctx, given)
+
+
+@click.command(cls=_Negative)
 @click.argument("source", metavar="ID | FILE")
 @click.argument("value", required=False)
 @click.option("--comment", help="a comment on the outcome")
@@ -140,15 +165,16 @@ def label(
 ) -> None:
     """Submit the true outcome VALUE of the prediction ID, or those of a CSV file.
 
-    The file has the columns requestId and label; rows of one request follow one another.
+    VALUE is a number, a text or, for several rows, a JSON list. The file has the columns requestId
+    and label; rows of one request follow one another.
     """
     if value is None:
         rows = _table(Path(source))
         if missing := {"requestId", "label"} - rows[0].keys():
             raise WrongParameter(f"{source}: has no column {min(missing)}; it is necessary")
-        ids, values = [each["requestId"] for each in rows], [_value(e["label"]) for e in rows]
+        ids, values = [each["requestId"] for each in rows], [_outcome(e["label"]) for e in rows]
     else:
-        ids, values = [source], [_value(value)]
+        ids, values = [source], [_outcome(value)]
     with client(profile, curl) as platform:
         answers = platform.label(ids, values, comment)
     click.echo(f"labelled {len(answers)} predictions")
