@@ -70,8 +70,9 @@ _MIGRATIONS = (
     COMMENT ON COLUMN warehouse.features.rank
       IS 'of the matching rows, the smallest is used';
     """,
-    # The tables feature_sets and feature_rows of the gateway took their place.
-    "DROP TABLE warehouse.features, warehouse.feature_sets",
+    # Tables of the gateway took the place of warehouse.features and warehouse.feature_sets, which
+    # remain in this release, because the former one reads them after a rollback.
+    "SELECT 1",
 )
 _LOCK = 0x73616C6573
 """Advisory lock of a load; the number is "sales" in ASCII."""
