@@ -120,6 +120,7 @@ def test_pages_cover_each_version_once_and_include_one_without_a_row(
     assert (seen[0]["role"], seen[0]["createdAt"], seen[0]["metrics"]) == ("canary", None, {})
     assert (seen[1]["role"], seen[1]["percent"], seen[1]["verified"]) == (None, 0, None)
     assert [each["promotions"] for each in seen] == [None] * 5
+    assert [each["confusionMatrix"] for each in seen] == [None] * 5, "only of a single version"
     assert client.get("/v1/models/lung/versions", marie).json()["versions"] == []
 
 

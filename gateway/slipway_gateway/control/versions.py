@@ -30,6 +30,7 @@ MOST_PROMOTIONS = 100
 MAX_NUMBER = 2**31 - 1
 VERSION = registered_versions.c
 PROMOTION = version_promotions.c
+LISTED = [column for column in VERSION if column.name != "confusion_matrix"]
 Version = Annotated[VersionNumber, Path(description="version of the registered model")]
 
 
@@ -76,7 +77,11 @@ class ModelVersion(Schema):
     metrics: dict[str, MetricValue]
     parameters: dict[str, str]
     confusion_matrix: dict[str, Any] | None = Field(
-        description="`counts[true][predicted]` in rows, and the recall by class"
+        default=None,
+        description=(
+            "`counts[true][predicted]` in rows, and the recall by class; null in a list, and for "
+            "one of more than 64 KiB"
+        ),
     )
     last_promotion: VersionDecision | None
     promotions: list[VersionDecision] | None = Field(
@@ -130,7 +135,7 @@ class Versions:
         before = number_of(cursor) if cursor is not None else MAX_NUMBER
         name = route.model.spec.registered_model
         rows = await self._database.run(
-            select(registered_versions)
+            select(*LISTED)
             .where(VERSION.registered_model == name, VERSION.number < before)
             .order_by(VERSION.number.desc())
             .limit(limit + 1)
@@ -173,6 +178,7 @@ class Versions:
         )
         detail = ModelVersion(
             **_fields(route, number, row, decisions[0] if decisions else None),
+            confusion_matrix=row.confusion_matrix if row else None,
             promotions=[_decision(each) for each in decisions],
         )
         return conditional(detail, if_none_match)
@@ -227,7 +233,6 @@ def _fields(
         "percent": traffic.percent if traffic else 0,
         "metrics": (row.metrics or {}) if row else {},
         "parameters": (row.parameters or {}) if row else {},
-        "confusion_matrix": row.confusion_matrix if row else None,
         "last_promotion": _decision(latest) if latest else None,
     }
 
