@@ -49,11 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(json.dumps(result), flush=True)  # noqa: T201
     if given.command in REGISTRY_COMMANDS:
+        # The argument may be a task as MODULE:NAME.
+        name = result.get("model", given.model)
         try:
             with redirect_stdout(sys.stderr):
-                _copy_versions(given, result)
+                _copy_versions(given.command, name, result)
         except Exception:  # the process's edge: the command has succeeded
-            logger.exception("the versions of %s are not copied to PostgreSQL", given.model)
+            logger.exception("the versions of %s are not copied to PostgreSQL", name)
     return STATUS.get(result["state"], 0)
 
 
@@ -229,7 +231,7 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     return simulate(declared_task(given.model), plan, settings, stop)
 
 
-def _copy_versions(given: Namespace, result: dict[str, Any]) -> None:
+def _copy_versions(command: str, name: str, result: dict[str, Any]) -> None:
     """Copy the versions of the command's registered model to PostgreSQL, if there is one."""
     settings = read_settings()
     if settings.database_url is None:
@@ -238,9 +240,9 @@ def _copy_versions(given: Namespace, result: dict[str, Any]) -> None:
 
     from slipway_jobs.registry.version_rows import copy_versions, record_decision
 
-    if given.command == "promote":
+    if command == "promote":
         record_decision(result, settings)
-    copy_versions(given.model, settings, Tracking(settings.mlflow_tracking_uri))
+    copy_versions(name, settings, Tracking(settings.mlflow_tracking_uri))
 
 
 REGISTRY_COMMANDS = ("train", "tune", "evaluate", "promote", "monitor", "adopt", "register", "sign")

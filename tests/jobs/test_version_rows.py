@@ -30,7 +30,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def register(
-    name: str, tracking: Tracking, folder: Path, tags: dict[str, str] | None = None
+    name: str,
+    tracking: Tracking,
+    folder: Path,
+    tags: dict[str, str] | None = None,
+    evaluation: Any = {"classes": {"all": CONFUSION}},  # noqa: B006
 ) -> Version:
     """Register a version of a package that no test loads."""
     with (
@@ -50,7 +54,7 @@ def register(
         stored.mkdir()
         files = {
             ArtifactFormat.ONNX.file: b"graph",
-            EVALUATION_FILE: json.dumps({"classes": {"all": CONFUSION}}).encode(),
+            EVALUATION_FILE: json.dumps(evaluation).encode(),
         }
         manifest = artifact.write(stored, files, ArtifactFormat.ONNX)
         tracking.upload(model_id, stored)
@@ -68,7 +72,8 @@ def test_all_versions_of_a_model_are_copied_with_scores_and_promotions(
     name: str, copying: Settings, tracking: Tracking, postgres: str, tmp_path: Path
 ) -> None:
     record = {
-        "by": "user:marie", "why": "better", "alias": "champion", "gain": 0.1, "low": float("nan")
+        "by": "user:marie", "why": "bet\ud800ter\0", "alias": "champion", "gain": 0.1,
+        "low": float("nan"),
     }  # fmt: skip
     first = register(
         name,
@@ -101,6 +106,7 @@ def test_all_versions_of_a_model_are_copied_with_scores_and_promotions(
     (promotion,) = rows(postgres, "version_promotions", name)
     assert (promotion["result"], promotion["subject"]) == ("promoted", "user:marie")
     assert promotion["detail"] == {"gain": 0.1, "low": None}
+    assert promotion["reason"] == "better"
     # A later copy has a new alias, an evaluation, and no second promotion.
     tracking.point(name, "champion", second)
     tracking.tag(second, {"slipway.evaluation.accuracy": "0.9"})
@@ -138,6 +144,48 @@ def test_a_job_reads_few_new_versions_and_the_next_one_the_others(
     assert [row["number"] for row in rows(postgres, "registered_versions", name)] == [2]
     copy_versions(name, copying, tracking)
     assert [row["number"] for row in rows(postgres, "registered_versions", name)] == [1, 2]
+
+
+class Interrupted(Tracking):
+    """A registry whose runs or artifacts cannot be read, of a server that does not answer."""
+
+    def __init__(self, uri: str, method: str) -> None:
+        super().__init__(uri)
+        setattr(self, method, getattr(Tracking("http://127.0.0.1:9"), method))
+
+
+@pytest.mark.parametrize("method", ["run_record", "file"])
+def test_the_next_job_repairs_an_unread_version(
+    name: str, copying: Settings, tracking: Tracking, postgres: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, method: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    version = register(name, tracking, tmp_path, {Tag.SIGNER.value: "cd"})
+    interrupted = Interrupted(copying.mlflow_tracking_uri, method)
+    copy_versions(name, copying, interrupted)
+    (row,) = rows(postgres, "registered_versions", name)
+    assert (row["signed_by"], row["parameters"], row["size_bytes"]) == ("cd", {}, None)
+    copy_versions(name, copying, tracking)
+    (row,) = rows(postgres, "registered_versions", name)
+    assert (row["parameters"], row["confusion_matrix"]) == ({"C": "0.1"}, CONFUSION)
+    # An interruption after a change of the tags leaves the complete row as it is.
+    tracking.tag(version, {"slipway.evaluation.accuracy": "0.9"})
+    copy_versions(name, copying, interrupted)
+    assert rows(postgres, "registered_versions", name) == [row]
+    copy_versions(name, copying, tracking)
+    (row,) = rows(postgres, "registered_versions", name)
+    assert row["metrics"]["accuracy"]["value"] == 0.9
+
+
+def test_a_large_or_invalid_confusion_matrix_is_left_out(
+    name: str, copying: Settings, tracking: Tracking, postgres: str, tmp_path: Path
+) -> None:
+    for matrix, rest in (([1], ""), ({"counts": "x" * 2**16}, ""), (CONFUSION, "x" * 2**20)):
+        register(name, tracking, tmp_path, evaluation={"classes": {"all": matrix}, "rest": rest})
+    copy_versions(name, copying, tracking)
+    found = rows(postgres, "registered_versions", name)
+    assert [row["confusion_matrix"] for row in found] == [None] * 3
+    assert all(row["size_bytes"] and row["fingerprint"] for row in found)
 
 
 def test_a_decision_without_a_move_is_recorded_with_its_job(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
-from slipway.errors import SlipwayError
+from slipway.errors import NoSuchVersion, SlipwayError
 from slipway.registry.tracking import Registration, Tracking
 from slipway_contract.registry import (
     EVALUATION_FILE,
@@ -34,6 +34,13 @@ MOST = 1000
 """Newest versions of a registered model that are copied."""
 MOST_READ = 100
 """Versions whose run and files one Job reads; later Jobs read the others."""
+MOST_FAILURES = 3
+"""Versions that MLflow does not return, after which a Job reads no further ones."""
+INCOMPLETE = ""
+"""Fingerprint of a row that was made from the tags alone; the next Job repairs it."""
+MOST_FILE_BYTES = 2**20
+MOST_CONFUSION_BYTES = 2**16
+"""Maximum size of a confusion matrix as JSON; a larger one is left out."""
 SECONDS = 30.0
 EVALUATION = "slipway.evaluation."
 SCORES = ("evaluate_", "evaluation_", "test_")
@@ -93,10 +100,20 @@ def _copy(name: str, url: str, tracking: Tracking) -> None:
         ).fetchall()
         known = dict(rows)
         changed = [each for each in found if known.get(int(each.version)) != _fingerprint(each)]
+        # Versions that could not be read do not keep a Job from the others.
+        changed.sort(key=lambda each: known.get(int(each.version)) == INCOMPLETE)
+        read = failures = 0
         for each in changed[:MOST_READ]:
-            _insert_version(connection, _row(each, names[each.version], tracking))
-            for row in _promotions(each):
-                _insert_promotion(connection, row)
+            row = _row(each, names[each.version], tracking)
+            is_complete = row.fingerprint != INCOMPLETE
+            with connection.transaction():
+                if is_complete or row.number not in known:
+                    _insert_version(connection, row)
+                for promotion in _promotions(each):
+                    _insert_promotion(connection, promotion)
+            read, failures = read + is_complete, failures + (not is_complete)
+            if failures == MOST_FAILURES:
+                break
         for version, given in names.items():
             connection.execute(
                 "UPDATE registered_versions SET aliases = %s::jsonb WHERE registered_model = %s "
@@ -110,12 +127,19 @@ def _copy(name: str, url: str, tracking: Tracking) -> None:
                 "AND created < now() - interval '1 hour'",
                 [name, [int(each.version) for each in found]],
             )
-    if len(changed) > MOST_READ:
-        logger.info("%d versions of %s are left to the next Job", len(changed) - MOST_READ, name)
+    if len(changed) > read:
+        logger.info("%d versions of %s are left to the next Job", len(changed) - read, name)
 
 
 def _row(found: Registration, aliases: list[str], tracking: Tracking) -> RegisteredVersion:
-    tags, run = found.tags, tracking.run_record(found.run_id)
+    """Return the row of a version, INCOMPLETE when MLflow does not return its run or files."""
+    tags, fingerprint = found.tags, _fingerprint(found)
+    try:
+        run = tracking.run_record(found.run_id) if found.run_id else None
+        size, confusion = _size(found, tracking), _confusion(found, tracking)
+    except NoSuchVersion as error:
+        logger.warning("%s is copied without its run and files: %s", found, error)
+        run, size, confusion, fingerprint = None, None, None, INCOMPLETE
     dataset = {
         key: tags.get(tag)
         for key, tag in (
@@ -128,7 +152,7 @@ def _row(found: Registration, aliases: list[str], tracking: Tracking) -> Registe
     return RegisteredVersion(
         registered_model=found.name,
         number=int(found.version),
-        fingerprint=_fingerprint(found),
+        fingerprint=fingerprint,
         created=found.created,
         created_by=run.user if run else None,
         run_id=found.run_id or None,
@@ -136,13 +160,13 @@ def _row(found: Registration, aliases: list[str], tracking: Tracking) -> Registe
         image=tags.get(Tag.IMAGE),
         dataset=dataset if any(dataset.values()) else None,
         format=tags.get(Tag.FORMAT),
-        size_bytes=_size(found, tracking),
+        size_bytes=size,
         digest=tags.get(Tag.DIGEST),
         signed_by=tags.get(Tag.SIGNER),
         aliases=aliases,
         metrics=_metrics(tags, run.metrics if run else {}),
         parameters={key: text[:LONGEST] for key, text in run.parameters.items()} if run else {},
-        confusion_matrix=_confusion(found, tracking),
+        confusion_matrix=confusion,
     )
 
 
@@ -174,7 +198,7 @@ def _finite(value: object) -> float | None:
 
 
 def _size(found: Registration, tracking: Tracking) -> int | None:
-    if Tag.DIGEST not in found.tags or (content := tracking.file(found, MANIFEST_FILE)) is None:
+    if (content := _file(found, MANIFEST_FILE, tracking)) is None:
         return None
     try:
         return sum(each.size for each in ArtifactManifest.model_validate_json(content).files)
@@ -182,14 +206,25 @@ def _size(found: Registration, tracking: Tracking) -> int | None:
         return None
 
 
-def _confusion(found: Registration, tracking: Tracking) -> Any:
-    """Return the confusion matrix of all held-out rows; None when the training wrote none."""
-    if Tag.DIGEST not in found.tags or (content := tracking.file(found, EVALUATION_FILE)) is None:
+def _confusion(found: Registration, tracking: Tracking) -> dict[str, Any] | None:
+    """Return the confusion matrix of all held-out rows; None when the training wrote none.
+
+    One that is too large is left out.
+    """
+    if (content := _file(found, EVALUATION_FILE, tracking)) is None:
         return None
     try:
-        return json.loads(content)["classes"].get("all")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        matrix = json.loads(content)["classes"].get("all")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if not isinstance(matrix, dict) or len(json.dumps(matrix)) > MOST_CONFUSION_BYTES:
+        return None
+    return matrix
+
+
+def _file(found: Registration, name: str, tracking: Tracking) -> bytes | None:
+    """Return a file of a packaged version. Raises NoSuchVersion when it cannot be read."""
+    return tracking.file(found, name, MOST_FILE_BYTES) if Tag.DIGEST in found.tags else None
 
 
 def _promotions(found: Registration) -> list[VersionPromotion]:
@@ -250,9 +285,9 @@ def _values(row: RegisteredVersion | VersionPromotion) -> list[Any]:
 
 
 def _storable(value: Any) -> Any:
-    """Return a value without what PostgreSQL cannot store: NUL characters, NaN and infinity."""
+    """Return a value without what PostgreSQL cannot store: NUL, lone surrogates, NaN, infinity."""
     if isinstance(value, str):
-        return value.replace("\0", "")
+        return value.replace("\0", "").encode(errors="ignore").decode()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

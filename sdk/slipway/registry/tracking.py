@@ -130,6 +130,11 @@ class Run:
         self._client.log_artifact(self.id, str(path))
 
 
+def _does_not_exist(error: Exception) -> bool:
+    code = error.error_code if isinstance(error, MlflowException) else None
+    return bool(code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST))
+
+
 def connect() -> "Tracking":
     """Return the server that MLflow is set to. Raises WrongParameter unless it is one."""
     uri = mlflow.get_tracking_uri()
@@ -300,18 +305,29 @@ class Tracking:
             return self._uri_of(adopted.removeprefix("models:/"))
         return str(self._client.get_model_version_download_uri(source.name, source.version))
 
-    def file(self, version: Version, name: str) -> bytes | None:
-        """Return a file of the version's artifact; None when it cannot be read."""
+    def file(self, version: Version, name: str, limit: int) -> bytes | None:
+        """Return a file of the version's artifact.
+
+        None when it has no such file, or one of more than ``limit`` bytes. Raises NoSuchVersion
+        when the artifact cannot be read.
+        """
         try:
+            uri = self._uri_of(version).rstrip("/")
+            found = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self._uri)
+            sizes = {each.path.rpartition("/")[2]: each.file_size for each in found}
+            if (size := sizes.get(name)) is None or size > limit:
+                return None
             with tempfile.TemporaryDirectory() as folder:
                 path = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{self._uri_of(version).rstrip('/')}/{name}",
-                    dst_path=folder,
-                    tracking_uri=self._uri,
+                    artifact_uri=f"{uri}/{name}", dst_path=folder, tracking_uri=self._uri
                 )
                 return Path(path).read_bytes()
-        except (MlflowException, OSError):
-            return None
+        except (MlflowException, OSError) as error:
+            if _does_not_exist(error):
+                return None
+            raise NoSuchVersion(
+                f"{version}: {name} cannot be read from {self._uri}: {error}"
+            ) from error
 
     def _check_size(self, source: Version | str, uri: str, limit: int) -> None:
         folders, size, files = [uri], 0, 0
@@ -400,11 +416,13 @@ class Tracking:
         return {alias: str(version) for alias, version in found.items()}
 
     def run_record(self, run_id: str) -> RunRecord | None:
-        """Return a run; None when there is none."""
+        """Return a run; None when there is none. Raises NoSuchVersion when it cannot be read."""
         try:
             data = self._client.get_run(run_id).data
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if _does_not_exist(error):
+                return None
+            raise NoSuchVersion(f"run {run_id} cannot be read from {self._uri}: {error}") from error
         return RunRecord(data.tags.get(MLFLOW_USER), dict(data.params), dict(data.metrics))
 
     def aliased(self, name: str, alias: str) -> Version | None:
