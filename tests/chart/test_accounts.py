@@ -1,8 +1,10 @@
 """The program that creates MLflow's read-only account, with a real MLflow server."""
 
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +25,19 @@ def helm() -> None:
     """Not needed here."""
 
 
+def configuration(database: str) -> str:
+    """Return the chart's configuration with that database."""
+    template = (CHART / "templates" / "mlflow" / "config.yaml").read_text()
+    text = template.split("basic_auth.ini: |\n")[1].split("{{- end }}")[0]
+    return re.sub(r"{{.*}}", database, textwrap.dedent(text))
+
+
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
     port = str(free_port())
     config = folder / "basic_auth.ini"
-    config.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
-    )
+    config.write_text(configuration(f"sqlite:///{folder}/users.db"))
     environment = ENVIRONMENT | {
         "MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN[0],
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
@@ -104,3 +111,22 @@ def test_a_wrong_secret_is_reported_immediately_and_without_the_hash(mlflow: str
     assert wrong.returncode == 1
     assert "rejects the password of its administrator" in wrong.stderr
     assert time.monotonic() - began < 100, "less than the attempts of one run"
+
+
+@pytest.mark.slow
+def test_a_changed_password_is_in_effect_at_once(mlflow: str) -> None:
+    until(lambda: make_reader(mlflow), lambda done: done.returncode == 0, START_SECONDS)
+    name, old, new = "guest", "a-first-password", "another-password"
+    with httpx.Client(base_url=f"{mlflow}/api/2.0/mlflow/", timeout=SECONDS) as client:
+
+        def status(password: str) -> int:
+            return client.get(
+                "registered-models/search", auth=(name, password), params={"max_results": "1"}
+            ).status_code
+
+        account = {"username": name, "password": old}
+        assert client.post("users/create", auth=ADMIN, json=account).status_code == 200
+        assert (status(old), status(old), status(new)) == (200, 200, 401)
+        account["password"] = new
+        assert client.patch("users/update-password", auth=ADMIN, json=account).status_code == 200
+        assert (status(old), status(new)) == (401, 200)
