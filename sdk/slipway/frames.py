@@ -24,7 +24,7 @@ def records(rows: Any, start: int = 0, stop: int | None = None) -> list[dict[str
     Raises WrongParameter for infinity, which JSON cannot represent.
     """
     if is_frame(rows):
-        plain = rows.iloc[start:stop].astype(object)  # a slice alone is one of labels for floats
+        plain = rows.iloc[start:stop].astype(object)  # pandas 2 slices floats by label
         found: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
     else:
         found = list(rows[start:stop])

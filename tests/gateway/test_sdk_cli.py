@@ -10,12 +10,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from slipway import cli
+from slipway import Client, cli, operations
+from slipway.cli.platform import all_pages
 from slipway.cli.predictions import _outcome, _typed
 
 from tests.gateway.environment import Client as GatewayClient
 from tests.gateway.environment import Environment
 from tests.gateway.predictor import ROW
+from tests.support.waiting import wait_for
 
 PAIRS = [f"{name}={value}" for name, value in ROW.items()]
 
@@ -201,6 +203,19 @@ def test_an_admin_grants_revokes_and_reads_the_audit(root: Shell, ada: Shell) ->
 def test_an_admin_lists_versions_and_their_service(root: Shell, ada: Shell) -> None:
     assert root("versions", "heart").stdout.split()[:2] == ["VERSION", "ALIASES"]
     assert ada("versions", "heart").exit_code == 3
+
+
+def test_a_list_has_the_objects_of_all_pages(ada: Shell, gateway: GatewayClient) -> None:
+    for _ in range(3):
+        assert ada("predict", "heart", "--row", *PAIRS).exit_code == 0
+    with Client(gateway.url, ada.variables["SLIPWAY_TOKEN"]) as client:
+
+        def listed(limit: int) -> list[str]:
+            found = all_pages(client, operations.list_predictions, "predictions", limit=limit)
+            return [each["requestId"] for each in found["predictions"]]
+
+        wait_for("the predictions in the list", lambda: len(listed(100)) >= 3 or None)
+        assert listed(2) == listed(100)
 
 
 def test_a_rollback_needs_a_reason_and_a_former_version(root: Shell) -> None:

@@ -340,3 +340,6 @@ def test_a_login_names_the_variable_that_is_used_in_its_place(
     assert done.stdout == "logged in to http://127.0.0.1:9 (profile 127-0-0-1-9)\n"
     assert "SLIPWAY_TOKEN is set and is used in place of this login" in done.stderr
     assert "--profile 127-0-0-1-9" in done.stderr
+    monkeypatch.setenv("SLIPWAY_PROFILE", "there")
+    assert account._used_instead("here") == "SLIPWAY_PROFILE"
+    assert account._used_instead("there") is None

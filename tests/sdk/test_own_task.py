@@ -379,6 +379,19 @@ def test_the_command_trains_a_task_of_the_current_folder(
     assert "auc 0." in done.output
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("tracking")
+def test_the_result_of_a_training_here_is_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_churn.py").write_text("from tests.sdk.own_task import task\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    done = CliRunner().invoke(commands, ["train", "my_churn:task", "-o", "json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["auc"] > 0.5
+
+
 def test_a_task_on_datasets_is_refused_with_the_command_of_jobs() -> None:
     done = CliRunner().invoke(commands, ["train", "digits", "--local"])
     assert isinstance(done.exception, WrongParameter)

@@ -45,12 +45,22 @@ def login(
     profiles.save(found, current=True)
     profiles.store_tokens(found.name, answer)
     click.echo(f"logged in to {found.url} (profile {found.name})")
-    for variable in ("SLIPWAY_TOKEN", "SLIPWAY_CLIENT_SECRET"):
-        if os.environ.get(variable):
-            progress(
-                f"{variable} is set and is used in place of this login; unset it, or give "
-                f"--profile {found.name}"
-            )
+    if variable := _used_instead(found.name):
+        progress(
+            f"{variable} is set and is used in place of this login; unset it, or give "
+            f"--profile {found.name}"
+        )
+
+
+def _used_instead(profile: str) -> str | None:
+    """Return the variable that a command without --profile uses in place of this profile."""
+    given = os.environ.get
+    if named := given("SLIPWAY_PROFILE"):
+        return None if named == profile else "SLIPWAY_PROFILE"
+    if given("SLIPWAY_TOKEN"):
+        return "SLIPWAY_TOKEN"
+    has_account = given("SLIPWAY_CLIENT_ID") and given("SLIPWAY_CLIENT_SECRET")
+    return "SLIPWAY_CLIENT_SECRET" if has_account else None
 
 
 def _show(no_browser: bool) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,11 @@ def _train_here(task: str, given: dict[str, str], form: str) -> None:
             f"task {declared.name}: its rows come from declared datasets, which Jobs load; run "
             f"python -m slipway_jobs train {task}, which is in the image slipway/jobs"
         )
-    result = train_frame(declared, parse_parameters(declared, given), connect())
-    if form in ("json", "csv", "name"):
+    is_text = form in ("table", "wide")
+    # Reports of the version and of MLflow are no part of a result for programs.
+    with nullcontext() if is_text else redirect_stdout(sys.stderr):
+        result = train_frame(declared, parse_parameters(declared, given), connect())
+    if not is_text:
         show(form, result, [result], ("version",), ("digest", "metrics"))
         return
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
