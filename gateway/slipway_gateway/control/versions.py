@@ -77,7 +77,6 @@ class ModelVersion(Schema):
     metrics: dict[str, MetricValue]
     parameters: dict[str, str]
     confusion_matrix: dict[str, Any] | None = Field(
-        default=None,
         description=(
             "`counts[true][predicted]` in rows, and the recall by class; null in a list, and for "
             "one of more than 64 KiB"
@@ -146,7 +145,10 @@ class Versions:
         page = numbers[:limit]
         latest = await self._latest(name, page)
         versions = [
-            ModelVersion(**_fields(route, number, by_number[number], latest.get(number)))
+            ModelVersion(
+                **_fields(route, number, by_number[number], latest.get(number)),
+                confusion_matrix=None,
+            )
             for number in page
         ]
         following = cursor_of(page[-1]) if len(numbers) > limit else None
