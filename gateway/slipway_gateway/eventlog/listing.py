@@ -59,7 +59,10 @@ class Labelled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last prediction that a page examined."""
+    """The last prediction that a page examined.
+
+    A caller may not be allowed to read it. Its time and id, which the cursor has, give no access.
+    """
 
     time: datetime
     request_id: str
