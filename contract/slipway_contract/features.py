@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ LONGEST = 200
 MOST_KEYS = 5
 """Maximum number of keys: a lookup of k keys without a day reads up to 2^k rows."""
 
+ModelGlob = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[a-z0-9*?-]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f*/]+$")]
 
 
@@ -137,6 +139,12 @@ class FeatureSet(BaseModel):
         default="UTC", max_length=100, description="IANA time zone of its days, such as tomorrow"
     )
     synthetic: bool = Field(default=False, description="true: the facts are generated")
+    models: tuple[ModelGlob, ...] = Field(
+        default=("*",),
+        min_length=1,
+        max_length=100,
+        description="Models that may look it up: names, or globs with * and ?",
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -157,6 +165,10 @@ class FeatureSet(BaseModel):
     def day(self) -> FeatureKey | None:
         """The key of type date."""
         return next((key for key in self.keys if key.type is KeyType.DATE), None)
+
+    def admits(self, model: str) -> bool:
+        """Return True if the Model may look the feature set up."""
+        return any(fnmatchcase(model, each) for each in self.models)
 
     def key(self, given: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
         """Return the key of a caller's row at ``now``. Raises InvalidInput."""

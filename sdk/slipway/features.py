@@ -41,13 +41,13 @@ Row = tuple[Sequence[Any], Sequence[Any]]
 # The owner stays: another owner's Job must not replace the features of a served model by mistake.
 _DECLARE = """
     INSERT INTO feature_sets AS known (name, description, owner, keys, columns, newest,
-      max_age_seconds, time_zone, synthetic, computed)
+      max_age_seconds, time_zone, synthetic, models, computed)
     VALUES (%(name)s, %(description)s, %(owner)s, %(keys)s, %(columns)s, %(newest)s,
-      %(max_age_seconds)s, %(time_zone)s, %(synthetic)s, now())
+      %(max_age_seconds)s, %(time_zone)s, %(synthetic)s, %(models)s, now())
     ON CONFLICT (name) DO UPDATE SET description = excluded.description, keys = excluded.keys,
       columns = excluded.columns, newest = excluded.newest,
       max_age_seconds = excluded.max_age_seconds, time_zone = excluded.time_zone,
-      synthetic = excluded.synthetic, computed = excluded.computed
+      synthetic = excluded.synthetic, models = excluded.models, computed = excluded.computed
     WHERE known.owner = excluded.owner
 """
 _KEYS = """
@@ -73,7 +73,7 @@ def publish(
         )
     content = declared.model_dump(mode="json")
     given = {**content, "keys": json.dumps(content["keys"])}
-    given["columns"] = json.dumps(content["columns"])
+    given |= {name: json.dumps(content[name]) for name in ("columns", "models")}
     if connection.execute(_DECLARE, given).rowcount == 0:
         raise Refused(
             f'feature set "{declared.name}" has another owner than "{declared.owner}"; choose '

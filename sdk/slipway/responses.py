@@ -119,6 +119,7 @@ class FeatureSetAnswer(Response, frozen=True, kw_only=True):
     owner: str
     keys: list[dict[str, Any]]
     columns: list[dict[str, Any]]
+    models: list[str]
     newest: date
     age_seconds: float
     max_age_seconds: int | None

@@ -152,6 +152,9 @@ def test_a_feature_set_without_rows_gets_503(new_environment: Callable[[], Envir
             )
             store(environment, SHOPS, [(("*", "b", "2000-01-01"), (1.0, "x"))])
             answer = ask(client, {"shop": "a", "product": "b"})
+            assert answer.status_code == 503, "the caller cannot correct a default day"
+            assert "is not a day of feature set" in answer.json()["detail"]
+            answer = ask(client, {"shop": "a", "product": "b", "date": "2000-01-02"})
             assert "is not a day of feature set" in answer.json()["errors"][0]["problem"]
 
 
@@ -272,6 +275,8 @@ def test_a_day_that_is_not_sent_is_tomorrow_in_the_time_zone(zone: str, day: str
         ({"time_zone": "Mars/Olympus"}, "is not a time zone"),
         ({"time_zone": "../etc/passwd"}, "is not a time zone"),
         ({"newest": 5}, "is a number"),
+        ({"models": []}, "at least 1"),
+        ({"models": ["a b"]}, "pattern"),
     ],
 )
 def test_an_invalid_declaration_is_rejected(changed: dict[str, Any], problem: str) -> None:
@@ -307,6 +312,24 @@ def test_feature_sets_without_a_granted_model_are_for_admins(
     assert (hidden.status_code, missing.status_code) == (404, 404)
     assert hidden.json()["detail"].replace("shops-1", "nothing") == missing.json()["detail"]
     assert client.get("/v1/features", None).status_code == 401
+
+
+def test_a_version_cannot_read_a_feature_set_that_does_not_admit_its_model(
+    shop: Environment, client: Client
+) -> None:
+    """Declare the models: a signature can name any feature set."""
+    store(shop, CUSTOMERS.model_copy(update={"models": ("prices", "sales-*")}), ROWS)
+    assert names(client, "ada") == []
+    assert client.get("/v1/features/customers-1/keys?key=customer").status_code == 404
+    answer = ask(client, {"customer": 17})
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == (
+        'feature set "customers-1" does not admit the model churn; its owner, crm, names the '
+        "models in its declaration"
+    )
+    store(shop, CUSTOMERS.model_copy(update={"models": ("prices", "chur?")}), ROWS)
+    assert client.get("/v1/features").json()["features"][0]["models"] == ["prices", "chur?"]
+    assert ask(client, {"customer": 17}).status_code == 200
 
 
 def test_without_a_grant_nothing_is_listed(shop: Environment, client: Client) -> None:

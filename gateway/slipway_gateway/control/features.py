@@ -30,6 +30,7 @@ class FeatureSetAnswer(Schema):
     owner: str
     keys: list[FeatureKey]
     columns: list[FeatureColumn]
+    models: list[str] = Field(description="Models that may look it up: names or globs")
     newest: date = Field(description="day of the newest fact in the values")
     age_seconds: float = Field(description="seconds since the end of that day in UTC")
     max_age_seconds: int | None
@@ -56,8 +57,9 @@ class KeyValues(Schema):
 class FeatureRoutes:
     """The routes of feature sets.
 
-    A caller sees the feature sets that the live versions of granted models look up; an admin sees
-    all. The keys may name persons or customers, so that nothing else makes them readable.
+    A caller sees the feature sets that the live versions of granted models look up, if the feature
+    set admits these Models; an admin sees all. The keys may name persons or customers, and the
+    author of a version can name any feature set in its signature: its publisher names the Models.
     """
 
     def __init__(
@@ -133,12 +135,20 @@ class FeatureRoutes:
         found = await self._features.sets()
         if Role.ADMIN in context.caller.roles:
             return found
-        names = await self._looked_up(context)
-        return [each for each in found if each.declared.name in names]
+        looked_up = await self._looked_up(context)
+        return [
+            each
+            for each in found
+            if any(
+                name == each.declared.name and each.declared.admits(model)
+                for name, model in looked_up
+            )
+        ]
 
-    async def _looked_up(self, context: RequestContext) -> set[str]:
-        """Return the names of the feature sets that live versions of granted models look up."""
-        granted, now, names = self._grants.snapshot, time.time(), set()
+    async def _looked_up(self, context: RequestContext) -> set[tuple[str, str]]:
+        """Return feature set and Model of each look-up by a live version of a granted model."""
+        granted, now = self._grants.snapshot, time.time()
+        found: set[tuple[str, str]] = set()
         for name, route in self._routes.snapshot.items():
             if route.live and granted.find(context.caller, name, now):
                 try:
@@ -146,8 +156,8 @@ class FeatureRoutes:
                 except Unavailable:
                     continue
                 if signature.lookup:
-                    names.add(signature.lookup.features)
-        return names
+                    found.add((signature.lookup.features, name))
+        return found
 
 
 def _answer(stored: StoredSet) -> FeatureSetAnswer:
@@ -158,6 +168,7 @@ def _answer(stored: StoredSet) -> FeatureSetAnswer:
         owner=declared.owner,
         keys=list(declared.keys),
         columns=list(declared.columns),
+        models=list(declared.models),
         newest=declared.newest,
         age_seconds=age,
         max_age_seconds=declared.max_age_seconds,

@@ -65,7 +65,10 @@ class ApiDocument:
         context: RequestContext | None = request.scope["slipway.state"].context
         signatures = await self._signatures(context) if context else []
         key = orjson.dumps(
-            [(each.model, each.digest, self._lookup(signature)) for each, signature in signatures]
+            [
+                (each.model, each.digest, self._lookup(each.model, signature))
+                for each, signature in signatures
+            ]
         )
         content = self._cache.get(key)
         if content is None:
@@ -87,15 +90,15 @@ class ApiDocument:
                     continue
         return found
 
-    def _lookup(self, signature: Signature) -> tuple[Json | None, Json | None]:
+    def _lookup(self, model: str, signature: Signature) -> tuple[Json | None, Json | None]:
         """Return an example and the schema of a row with keys; None without a lookup."""
         if signature.lookup is None:
             return None, None
-        known = self._features.known.get(signature.lookup.features)
+        known = self._features.admitted(model, signature.lookup)
         schema = lookup_schema(
             signature.lookup, known.declared if known else None, signature.inputs
         )
-        return self._features.example(signature), schema
+        return self._features.example(known), schema
 
     def _with_models(self, signatures: list[tuple[Target, Signature]]) -> Json:
         document = self._general()
@@ -104,7 +107,8 @@ class ApiDocument:
         document = copy.deepcopy(document)
         general = document["paths"][GENERAL]["post"]
         for target, signature in signatures:
-            path, operation = _operation(general, target, signature, *self._lookup(signature))
+            looked_up = self._lookup(target.model, signature)
+            path, operation = _operation(general, target, signature, *looked_up)
             document["paths"][path] = {"post": operation}
         return document
 

@@ -129,7 +129,9 @@ class AsyncPredictions:
                 self._routes.pick(exchange.names["model"])
             )
             check_cells(signature, len(request.instances), self._value_limit)
-            rows, _ = await self._features.rows(signature, request.instances)
+            rows, _ = await self._features.rows(
+                exchange.names["model"], signature, request.instances
+            )
         except Unavailable:
             return
         await run(len(text), signature.request, rows, context.request_id)

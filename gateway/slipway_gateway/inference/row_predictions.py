@@ -104,7 +104,7 @@ class RowPredictions:
         check_cells(signature, len(instances), self._value_limit)
         await self._image_store.check(context.caller.subject, files)
         size = cells(signature, len(instances)) * CELL_BYTES
-        rows, features = await self._features.rows(signature, instances)
+        rows, features = await self._features.rows(model, signature, instances)
         parameters = _lookup_parameters(features, signature, instances) if features else None
         body = Body(await run(size, _v2_request, signature, rows, context.request_id, parameters))
         answer = await self._predictions.ask(context, target, body)

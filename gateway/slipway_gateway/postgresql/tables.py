@@ -370,6 +370,13 @@ feature_sets = Table(
     Column("max_age_seconds", Integer, comment="age from which the values are too old"),
     Column("time_zone", Text, nullable=False, server_default="UTC"),
     Column("synthetic", Boolean, nullable=False, server_default="false"),
+    Column(
+        "models",
+        JSONB,
+        nullable=False,
+        server_default='["*"]',
+        comment="Models that may look it up: names or globs",
+    ),
     Column("computed", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 

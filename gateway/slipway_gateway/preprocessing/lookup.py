@@ -34,7 +34,7 @@ MOST_PARSED = 256
 _STATE = text("SELECT name, computed, xmin::text AS state FROM feature_sets WHERE name = :name")
 _SETS = text("""
     SELECT name, description, owner, keys, columns, newest, max_age_seconds, time_zone, synthetic,
-      computed, xmin::text AS state
+      models, computed, xmin::text AS state
     FROM feature_sets WHERE name = coalesce(CAST(:name AS text), name) ORDER BY name
 """)
 # It reads all rows with a wildcard in the first key, and is not part of any request.
@@ -88,6 +88,8 @@ class _Asked:
     key: tuple[str, ...]
     given: Mapping[str, Any]
     """Inputs with a value from the caller, which overrides the lookup."""
+    names_day: bool
+    """False: the day is the default of the feature set."""
 
 
 class Features:
@@ -105,7 +107,7 @@ class Features:
         """Feature sets by name, each with the state of its row."""
 
     async def rows(
-        self, signature: Signature, instances: Sequence[dict[str, Any]]
+        self, model: str, signature: Signature, instances: Sequence[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], StoredSet | None]:
         """Return the rows with the values of all inputs, and the feature set used.
 
@@ -119,7 +121,7 @@ class Features:
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
             stored = await self._read(connection, lookup)
-            _check(stored.declared, signature, lookup)
+            _check(model, stored.declared, signature, lookup)
             asked = await run(size, _all_asked, stored.declared, lookup, instances)
             content = await run(size, _candidates, stored.declared, asked)
             name = {"name": lookup.features}
@@ -168,9 +170,13 @@ class Features:
             # Frequent until the first load, so that the API document soon has an example.
             await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))
 
-    def example(self, signature: Signature) -> dict[str, Any] | None:
+    def admitted(self, model: str, lookup: Lookup) -> StoredSet | None:
+        """Return the feature set of a Model's lookup, of the last poll; None without one."""
+        known = self.known.get(lookup.features)
+        return known if known and known.declared.admits(model) else None
+
+    def example(self, known: StoredSet | None) -> dict[str, Any] | None:
         """Return a row for which there are features; None when there is none."""
-        known = self.known.get(signature.lookup.features) if signature.lookup else None
         example = self._examples.get(known.declared.name) if known else None
         if known is None or example is None or len(example) != len(known.declared.keys):
             return None
@@ -223,8 +229,13 @@ def _parse(row: Row[Any]) -> StoredSet:
     return StoredSet(declared, row.computed)
 
 
-def _check(declared: FeatureSet, signature: Signature, lookup: Lookup) -> None:
-    """Raise Unavailable unless the feature set has the keys and values of a lookup."""
+def _check(model: str, declared: FeatureSet, signature: Signature, lookup: Lookup) -> None:
+    """Raise Unavailable unless the feature set admits the Model and has its keys and values."""
+    if not declared.admits(model):
+        raise Unavailable(
+            f'feature set "{declared.name}" does not admit the model {model}; its owner, '
+            f"{declared.owner}, names the models in its declaration"
+        )
     keys = [key.name for key in declared.keys]
     if set(keys) != set(lookup.names):
         raise Unavailable(
@@ -265,7 +276,8 @@ def _all_asked(
         except InvalidInput as error:
             raise _invalid(error.field, error.problem, index) from None
         given = {name: value for name, value in row.items() if name not in names}
-        asked.append(_Asked(index, key, given))
+        names_day = declared.day is None or row.get(declared.day.name) is not None
+        asked.append(_Asked(index, key, given, names_day))
     return asked
 
 
@@ -312,6 +324,8 @@ class _Filling:
                     f'{value} is not a day of feature set "{name}", which has {self.days[0]} to '
                     f"{self.days[1]}"
                 )
+                if not row.names_day:  # the caller cannot correct it
+                    raise Unavailable(f"{problem}; run the Job that publishes it", retry_after=60)
                 raise _invalid(day.name, problem, row.index)
         candidates = self.declared.candidates(row.key)
         vector = next((self.vectors[key] for key in candidates if key in self.vectors), None)

@@ -25,6 +25,13 @@ def upgrade() -> None:
         sa.Column("time_zone", sa.Text, nullable=False, server_default="UTC"),
         sa.Column("synthetic", sa.Boolean, nullable=False, server_default="false"),
         sa.Column(
+            "models",
+            JSONB,
+            nullable=False,
+            server_default='["*"]',
+            comment="Models that may look it up: names or globs",
+        ),
+        sa.Column(
             "computed", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()
         ),
     )
