@@ -97,6 +97,12 @@ def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
         raise
 
 
+def repairs(cluster: Cluster) -> dict[str, int]:
+    """Return how often each difference was restored, by its message."""
+    events = cluster.events(cluster.get(MODEL, NAME))
+    return {e["message"]: e["count"] for e in events if e["reason"] == "Repaired"}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("controller")
 def test_the_objects_of_a_model_are_created_restored_and_deleted(
@@ -156,8 +162,9 @@ def test_the_objects_of_a_model_are_created_restored_and_deleted(
 
     cluster.suspend(training, True)
     until(lambda: cluster.get(CRON_JOB, training)["spec"]["suspend"] is False, log)
-    repaired = [e for e in cluster.events(cluster.get(MODEL, NAME)) if e["reason"] == "Repaired"]
-    assert {event["count"] for event in repaired} == {1}, "a difference that is never restored"
+    # The controller records an Event after it has restored the object.
+    until(lambda: any(training in message for message in repairs(cluster)), log)
+    assert set(repairs(cluster).values()) == {1}, "a difference that is never restored"
 
     cluster.delete(MODEL, NAME)
     until(lambda: NAME not in [each["metadata"]["name"] for each in cluster.list(MODEL)], log)
