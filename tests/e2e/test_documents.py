@@ -47,6 +47,8 @@ def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> d
 def test_the_commands_of_a_page_work(
     environment: dict[str, str], page: Path, tmp_path: Path
 ) -> None:
+    # The tokens of `make kind` are valid for 15 minutes.
+    subprocess.run(["make", "token"], cwd=ROOT, env=environment, check=True, timeout=SECONDS)
     folder = workplace(tmp_path / "checkout", (ROOT / ".slipway").resolve())
     run(page, "run: kind", folder, environment)
 
