@@ -62,6 +62,7 @@ def person(provider: Provider) -> Person:
     return Person(provider)
 
 
+@pytest.mark.slow
 def test_a_person_logs_in_and_the_token_is_renewed(
     provider: Provider, person: Person, new_environment: Callable[[], Environment], folders: Path
 ) -> None:
