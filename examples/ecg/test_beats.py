@@ -171,6 +171,7 @@ def test_a_model_that_recognizes_records_gains_nothing() -> None:
 
 
 @RECORDED
+@pytest.mark.slow
 def test_recorded_beats_are_classified_better_than_by_a_plain_forest(settings: Settings) -> None:
     """Compare with RandomForest(100) on the samples by record, whose macro-F1 is 0.33."""
     table = load(declared_dataset("ecg-mitbih"), settings)

@@ -307,6 +307,7 @@ def test_trees_with_a_cycle_are_refused(tmp_path: Path) -> None:
         derive_isolated(path / "logged", path, VERSION, "tests", LIMIT, seconds=20)
 
 
+@pytest.mark.slow
 def test_the_process_that_reads_has_no_credentials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

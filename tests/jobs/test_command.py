@@ -149,6 +149,7 @@ def test_a_refused_promotion_ends_with_status_3_and_an_evaluation_with_0(
     )
 
 
+@pytest.mark.slow
 def test_the_monitor_ends_with_status_3_for_drift_and_4_for_too_few_rows(
     heart: dict[str, Any], tracking: Tracking, postgres: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
