@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from slipway import exchange, operations
+from slipway import exchange
 from slipway.client import Authorization, Token, addressed, connection
 from slipway.errors import SlipwayError
 from slipway.exchange import TIMEOUT, Flow, Job, Request, replaced, request_of
@@ -116,14 +116,11 @@ class AsyncClient:
 
     async def train(self, model: str, /, **parameters: Any) -> Training:
         """Start a training with parameters of the model's task."""
-        return await self.call(
-            operations.create_training, model=model, body={"parameters": parameters}
-        )
+        return await self._run(exchange.train(model, parameters))
 
     async def promote(self, model: str, version: str | int, *, dry_run: bool = False) -> Promotion:
         """Ask the gate to promote a version; a dry run changes nothing."""
-        body = {"version": str(version), "dryRun": dry_run}
-        return await self.call(operations.create_promotion, model=model, body=body)
+        return await self._run(exchange.promote(model, version, dry_run))
 
     async def wait(self, job: Job, seconds: float = 3600) -> Job:
         """Wait until a training, a promotion or a batch has ended."""
@@ -131,19 +128,9 @@ class AsyncClient:
 
     async def logs(self, model: str, job: str, *, follow: bool = False) -> AsyncIterator[str]:
         """Return the lines of a training's log; follow it until the training has ended."""
-        request = request_of(
-            operations.get_training_logs, {"model": model, "job": job, "follow": follow or None}
-        )
-        async with self._streamed(replace(request, read_seconds=None)) as response:
+        async with self._streamed(exchange.log_request(model, job, follow)) as response:
             async for line in response.aiter_lines():
                 yield line
-
-    def _build(self, request: Request) -> httpx2.Request:
-        return self._http.build_request(
-            request.method, request.path, params=request.query, headers=request.headers,
-            content=request.content, files=request.files,
-            timeout=httpx2.Timeout(TIMEOUT, read=request.read_seconds),
-        )  # fmt: skip
 
     @asynccontextmanager
     async def _streamed(self, request: Request) -> AsyncIterator[httpx2.Response]:
@@ -170,7 +157,9 @@ class AsyncClient:
                     reply = None
                     continue
                 try:
-                    reply = await self._http.send(self._build(step), stream=step.stream)
+                    reply = await self._http.send(
+                        exchange.built(self._http, step), stream=step.stream
+                    )
                     if not reply.is_success:
                         await reply.aread()
                 except (httpx2.TransportError, SlipwayError) as error:

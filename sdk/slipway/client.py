@@ -215,12 +215,11 @@ class Client:
 
     def train(self, model: str, /, **parameters: Any) -> Training:
         """Start a training with parameters of the model's task; see ``wait``."""
-        return self.call(operations.create_training, model=model, body={"parameters": parameters})
+        return self._run(exchange.train(model, parameters))
 
     def promote(self, model: str, version: str | int, *, dry_run: bool = False) -> Promotion:
         """Ask the gate to promote a version; a dry run changes nothing. See ``wait``."""
-        body = {"version": str(version), "dryRun": dry_run}
-        return self.call(operations.create_promotion, model=model, body=body)
+        return self._run(exchange.promote(model, version, dry_run))
 
     def wait(self, job: Job, seconds: float = 3600) -> Job:
         """Wait until a training, a promotion or a batch has ended. Raises NoResult."""
@@ -228,10 +227,7 @@ class Client:
 
     def logs(self, model: str, job: str, *, follow: bool = False) -> Iterator[str]:
         """Return the lines of a training's log; follow it until the training has ended."""
-        request = request_of(
-            operations.get_training_logs, {"model": model, "job": job, "follow": follow or None}
-        )
-        with self._streamed(replace(request, read_seconds=None)) as response:
+        with self._streamed(exchange.log_request(model, job, follow)) as response:
             yield from response.iter_lines()
 
     def declare(self, manifest: Mapping[str, Any]) -> bool:
@@ -256,13 +252,6 @@ class Client:
             f"model {name}: does not serve as declared after {seconds:g} s: "
             f"{message or 'the controller has not read it'}; slipway get {name} shows its state"
         )
-
-    def _build(self, request: Request) -> httpx2.Request:
-        return self._http.build_request(
-            request.method, request.path, params=request.query, headers=request.headers,
-            content=request.content, files=request.files,
-            timeout=httpx2.Timeout(TIMEOUT, read=request.read_seconds),
-        )  # fmt: skip
 
     @contextmanager
     def _streamed(self, request: Request) -> Iterator[httpx2.Response]:
@@ -289,7 +278,7 @@ class Client:
                     reply = None
                     continue
                 try:
-                    reply = self._http.send(self._build(step), stream=step.stream)
+                    reply = self._http.send(exchange.built(self._http, step), stream=step.stream)
                     if not reply.is_success:
                         reply.read()
                 except (httpx2.TransportError, SlipwayError) as error:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -323,6 +323,35 @@ def submit(model: str, rows: Any, key: str | None, priority: str | None) -> Flow
     }
     request = request_of(operations.predict, parameters, {"instances": frames.records(rows)})
     return (yield from call(operations.predict, request))
+
+
+def train(model: str, parameters: Mapping[str, Any]) -> Flow[Training]:
+    """Start a training with parameters of the model's task."""
+    operation = operations.create_training
+    body = {"parameters": parameters}
+    return (yield from call(operation, request_of(operation, {"model": model}, body)))
+
+
+def promote(model: str, version: str | int, dry_run: bool) -> Flow[Promotion]:
+    """Start a promotion through the gate."""
+    operation = operations.create_promotion
+    body = {"version": str(version), "dryRun": dry_run}
+    return (yield from call(operation, request_of(operation, {"model": model}, body)))
+
+
+def log_request(model: str, job: str, follow: bool) -> Request:
+    """Return the request of a training's log, which may pause for any time."""
+    parameters = {"model": model, "job": job, "follow": follow or None}
+    return replace(request_of(operations.get_training_logs, parameters), read_seconds=None)
+
+
+def built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
+    """Return a request with the address and the defaults of a connection."""
+    return http.build_request(
+        request.method, request.path, params=request.query, headers=request.headers,
+        content=request.content, files=request.files,
+        timeout=httpx2.Timeout(TIMEOUT, read=request.read_seconds),
+    )  # fmt: skip
 
 
 def wait(job: Job, seconds: float) -> Flow[Job]:

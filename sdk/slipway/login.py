@@ -25,7 +25,7 @@ from slipway.errors import (
     WrongParameter,
 )
 from slipway.exchange import checked_url
-from slipway.profile import RETRY_SECONDS, Profile
+from slipway.profile import EARLY, LIFETIME, RETRY_SECONDS, Profile
 
 PORT = 47115
 REDIRECT = f"http://127.0.0.1:{PORT}/"
@@ -208,9 +208,9 @@ class ServiceAccount:
     def _renew(self) -> None:
         endpoint = str(_provider(self._issuer)["token_endpoint"])
         answer = _token(endpoint, {"grant_type": "client_credentials"}, self._account)
-        now, seconds = time.monotonic(), float(answer.get("expires_in") or 300)
+        now, seconds = time.monotonic(), float(answer.get("expires_in") or LIFETIME)
         self._token = str(answer["access_token"])
-        self._renew_at, self._ends_at = now + seconds * 2 / 3, now + seconds
+        self._renew_at, self._ends_at = now + seconds * (1 - EARLY), now + seconds
 
 
 def _provider(issuer: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from slipway.errors import SlipwayError, WrongParameter
 
 EARLY = 1 / 3
 """Part of a token's lifetime that is left when it is renewed."""
+LIFETIME = 300.0
+"""Seconds for which a token is valid whose response does not state it."""
 RETRY_SECONDS = 30.0
 """Seconds until an early renewal that failed is repeated."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -142,7 +144,7 @@ def _store(name: str, answer: Mapping[str, Any] | None) -> None:
     tokens = _tokens()
     tokens.pop(name, None)
     if answer is not None:
-        seconds = float(answer.get("expires_in", 300))
+        seconds = float(answer.get("expires_in", LIFETIME))
         tokens[name] = {
             "access_token": answer["access_token"],
             "refresh_token": answer.get("refresh_token"),

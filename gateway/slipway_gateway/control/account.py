@@ -1,7 +1,7 @@
 """The caller under ``/v1/me``: roles, grants, and what is left of quotas."""
 
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from slipway_gateway.access.rules import SIGNED_IN, Permission
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.http.schema import Schema
 from slipway_gateway.limits.ledger import Ledger
+from slipway_gateway.limits.quotas import period_bounds
 from slipway_gateway.postgresql.database import DatabaseUnavailable
 
 
@@ -104,7 +105,7 @@ class Account:
                 limit=limit,
                 used=used.get((name, period), 0),
                 remaining=max(0, limit - used.get((name, period), 0)),
-                reset_at=_end(period, now),
+                reset_at=period_bounds(period, now)[1],
             )
             for name, policy in sorted(policies.items())
             for period, limit in policy.quotas.items()
@@ -115,11 +116,3 @@ def _described(grant: Grant) -> MyGrant:
     is_limited = grant.expires != float("inf")
     expires = datetime.fromtimestamp(grant.expires, UTC) if is_limited else None
     return MyGrant(models=grant.models, policy=grant.policy.name, expires=expires)
-
-
-def _end(period: str, now: float) -> datetime:
-    """Return the end of the current UTC day or month."""
-    begin = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if period == "day":
-        return begin + timedelta(days=1)
-    return (begin.replace(day=1) + timedelta(days=32)).replace(day=1)

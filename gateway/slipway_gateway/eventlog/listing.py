@@ -5,14 +5,12 @@ much as the first one. A page with filters examines at most ``EXAMINED`` predict
 fewer entries than requested, and the walk continues behind the last one that was examined.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from slipway_contract.errors import InvalidInput
 from sqlalchemy import (
     ColumnElement,
     Row,
@@ -28,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from slipway_gateway.http.cursor import decoded, encoded, invalid
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
 
@@ -70,21 +69,16 @@ class Position:
     @property
     def cursor(self) -> str:
         """The position as opaque text."""
-        text = f"{self.time.astimezone(UTC).isoformat()} {self.request_id}"
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return encoded(f"{self.time.astimezone(UTC).isoformat()} {self.request_id}".encode())
 
     @classmethod
     def of_cursor(cls, cursor: str) -> Self:
         """Return the position of a ``cursor``. Raises InvalidInput."""
         try:
-            padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-            text = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-            time, request_id = text.replace("\0", "").split(" ", 1)
+            time, request_id = decoded(cursor).decode().replace("\0", "").split(" ", 1)
             return cls(datetime.fromisoformat(time).astimezone(UTC), request_id)
         except (ValueError, OverflowError):
-            raise InvalidInput(
-                "cursor", "is not the nextCursor of a list; omit it to get the first page"
-            ) from None
+            raise invalid() from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Opaque positions of lists: a page continues behind the last entry of the one before."""
 
 import base64
-import binascii
 from typing import Annotated
 
 import orjson
@@ -19,14 +18,14 @@ Cursor = Annotated[
 
 def cursor_of(entry: int | str) -> str:
     """Return the position of an entry, by its number or name."""
-    return base64.urlsafe_b64encode(orjson.dumps(entry)).decode().rstrip("=")
+    return encoded(orjson.dumps(entry))
 
 
 def number_of(cursor: str) -> int:
     """Return the number in a cursor. Raises InvalidInput."""
     number = _entry(cursor)
     if type(number) is not int or not 0 < number < 2**31:
-        raise _invalid()
+        raise invalid()
     return number
 
 
@@ -34,17 +33,31 @@ def name_of(cursor: str) -> str:
     """Return the name in a cursor. Raises InvalidInput."""
     name = _entry(cursor)
     if not isinstance(name, str) or "\0" in name:
-        raise _invalid()
+        raise invalid()
     return name
 
 
 def _entry(cursor: str) -> object:
     try:
+        return orjson.loads(decoded(cursor))
+    except orjson.JSONDecodeError:
+        raise invalid() from None
+
+
+def encoded(position: bytes) -> str:
+    """Return a position as opaque text."""
+    return base64.urlsafe_b64encode(position).decode().rstrip("=")
+
+
+def decoded(cursor: str) -> bytes:
+    """Return the position in a cursor. Raises InvalidInput."""
+    try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        raise _invalid() from None
+        return base64.b64decode(padded, altchars=b"-_", validate=True)
+    except ValueError:  # also binascii.Error
+        raise invalid() from None
 
 
-def _invalid() -> InvalidInput:
+def invalid() -> InvalidInput:
+    """Return the error of a text that is no cursor of the list."""
     return InvalidInput("cursor", "is not the nextCursor of a list; omit it for the first page")

@@ -7,7 +7,7 @@ request is counted twice.
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,9 @@ from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import usage
 from slipway_gateway.requestid import new_id
+
+Day = TypeVar("Day", bound=date)
+"""A date, or a time."""
 
 LARGEST = 1000
 """Maximum number of requests of a lease."""
@@ -168,14 +171,15 @@ class Ledger:
         self, subject: str, policies: list[str], day: date
     ) -> dict[tuple[str, str], int]:
         """Return the requests of the ``day`` and of its month, by policy and period."""
+        month, after = month_of(day)
         on_day = func.coalesce(func.sum(usage.c.requests).filter(usage.c.day == day), 0)
         query = (
             select(usage.c.policy, func.sum(usage.c.requests).label("month"), on_day.label("day"))
             .where(
                 usage.c.subject == subject,
                 usage.c.policy.in_(policies),
-                usage.c.day >= day.replace(day=1),
-                usage.c.day < (day.replace(day=1) + timedelta(days=32)).replace(day=1),
+                usage.c.day >= month,
+                usage.c.day < after,
             )
             .group_by(usage.c.policy)
         )
@@ -185,6 +189,12 @@ class Ledger:
             for row in rows
             for period in ("day", "month")
         }
+
+
+def month_of(day: Day) -> tuple[Day, Day]:
+    """Return the beginning of the month and of the next one, at the time of ``day``."""
+    begin = day.replace(day=1)
+    return begin, (begin + timedelta(days=32)).replace(day=1)
 
 
 def _exhausted(row: Row[Any], requests: int) -> Exhausted:

@@ -14,7 +14,7 @@ from typing import Self
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.errors import Forbidden, TooMany, Unavailable
-from slipway_gateway.limits.ledger import LARGEST, Exhausted, Ledger
+from slipway_gateway.limits.ledger import LARGEST, Exhausted, Ledger, month_of
 from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import DatabaseUnavailable
 
@@ -247,8 +247,13 @@ class Quotas:
 
 def _midnight(now: float) -> datetime:
     """Return the next midnight in UTC."""
+    return period_bounds("day", now)[1]
+
+
+def period_bounds(period: str, now: float) -> tuple[datetime, datetime]:
+    """Return begin and end of the current day or month in UTC."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today + timedelta(days=1)
+    return month_of(today) if period == "month" else (today, today + timedelta(days=1))
 
 
 def check_fits(policy: Policy, rows: int) -> None:
@@ -266,12 +271,8 @@ def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> Too
 
     Its retry time is the end of the period, or a few seconds while other gateways hold leases.
     """
-    end = _midnight(now)
-    begin = end - timedelta(days=1)
+    begin, end = period_bounds(found.period, now)
     quota = policy.quotas[found.period]
-    if found.period == "month":
-        begin = begin.replace(day=1)
-        end = (begin + timedelta(days=32)).replace(day=1)
     rest, window = int(end.timestamp() - now) + 1, int((end - begin).total_seconds())
     fields = [
         (b"ratelimit-policy", f'"{found.period}";q={quota};w={window}'.encode()),

@@ -2,7 +2,7 @@
 
 import click
 
-from slipway.cli.platform import client, matching, on_platform, output, progress, rows_of, show
+from slipway.cli.platform import client, on_platform, output, progress, rows_of, show
 
 GRANT = ("grantId", "grantee", "models", "policy", "expires")
 
@@ -92,9 +92,8 @@ def audit(limit: int, profile: str | None, curl: bool, form: str) -> None:
     """List changes and their authors, newest first."""
     from slipway import operations
 
-    given = matching(("limit",), {"limit": limit})
     with client(profile, curl) as platform:
-        answer = platform.send(operations.list_audit_entries, **given).json()
+        answer = platform.send(operations.list_audit_entries, limit=limit).json()
     if len(answer["entries"]) == limit:
         progress(f"the newest {limit} entries; --limit prints more")
     columns = ("number", "time", "subject", "action", "thing")

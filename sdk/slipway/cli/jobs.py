@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from slipway.cli.platform import client, matching, on_platform, output, progress, rows_of, show
+from slipway.cli.platform import client, on_platform, output, progress, rows_of, show
 from slipway.cli.predictions import _value
 from slipway.errors import SlipwayError, WrongParameter
 from slipway.options import pairs
@@ -204,8 +204,7 @@ def batches(limit: int | None, profile: str | None, curl: bool, form: str) -> No
     from slipway import operations
 
     with client(profile, curl) as platform:
-        given = matching(("limit",), {"limit": limit})
-        answer = platform.send(operations.list_batches, **given).json()
+        answer = platform.send(operations.list_batches, limit=limit).json()
     columns = ("batchId", "model", "state", "rows", "rowsDone", "rowsFailed")
     wide = ("version", "created", "finished", "expires", "reason")
     show(form, answer, rows_of(answer, "batches"), columns, wide)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,8 +127,3 @@ def all_pages(platform: "Client", operation: Any, key: str, **given: Any) -> dic
     for page in others:
         first[key] += page[key]
     return {**first, "nextCursor": None}
-
-
-def matching(known: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, by their names in the API."""
-    return {name: given[name] for name in known if given.get(name) is not None}

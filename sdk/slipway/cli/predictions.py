@@ -12,7 +12,6 @@ import click
 from slipway.cli.platform import (
     client,
     details,
-    matching,
     on_platform,
     output,
     progress,
@@ -210,9 +209,9 @@ def tasks(
     """List your asynchronous predictions, newest first."""
     from slipway import operations
 
-    given = matching(("state", "limit"), {"state": state, "limit": limit})
+    given = {"state": state, "limit": limit, "all": every or None}
     with client(profile, curl) as platform:
-        answer = platform.send(operations.list_tasks, all=every or None, **given).json()
+        answer = platform.send(operations.list_tasks, **given).json()
     columns = ("taskId", "model", "state", "created", "error")
     wide = ("priority", "attempts", "caller", "requestId", "finished", "expires")
     show(form, answer, rows_of(answer, "tasks"), columns, wide)

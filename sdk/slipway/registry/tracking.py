@@ -370,7 +370,7 @@ class Tracking:
         try:
             return _version(self._client.get_model_version(name, version))
         except RestException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if not _does_not_exist(error):
                 raise
             raise NoSuchVersion(f"{name}/{version}: the registry has no such version") from None
 
@@ -383,10 +383,7 @@ class Tracking:
 
     def versions(self, name: str, most: int) -> list[Version]:
         """Return at most ``most`` versions of a registered model, the newest first."""
-        found = self._client.search_model_versions(
-            f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
-        )
-        return [_version(each) for each in found]
+        return [_version(each) for each in self._newest(name, most)]
 
     def registrations(self, name: str, most: int) -> list[Registration]:
         """Return at most ``most`` versions with their times, the newest first.
@@ -394,9 +391,7 @@ class Tracking:
         Raises NoSuchVersion when the registry cannot be read.
         """
         try:
-            found = self._client.search_model_versions(
-                f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
-            )
+            found = self._newest(name, most)
         except MlflowException as error:
             raise NoSuchVersion(f"{name}: its versions cannot be read: {error}") from error
         return [
@@ -406,6 +401,12 @@ class Tracking:
             )
             for each in found
         ]
+
+    def _newest(self, name: str, most: int) -> "list[mlflow.entities.model_registry.ModelVersion]":
+        found = self._client.search_model_versions(
+            f"name = '{name}'", max_results=most, order_by=["version_number DESC"]
+        )
+        return list(found)
 
     def aliases(self, name: str) -> dict[str, str]:
         """Return the versions of the aliases of a registered model. Raises NoSuchVersion."""
@@ -430,7 +431,7 @@ class Tracking:
         try:
             found = self._client.get_registered_model(name).aliases.get(alias)
         except RestException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if not _does_not_exist(error):
                 raise
             found = None
         return None if found is None else self.version(name, str(found))
